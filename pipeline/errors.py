@@ -1,0 +1,35 @@
+"""The errors that a user can meet. Each message is one sentence that says what is wrong and what to do."""
+
+
+class UserError(Exception):
+    """What is shown to a user as it stands; everything else is logged and shown as an internal error."""
+
+    exit_status = 1
+
+
+class InvalidRequest(UserError):
+    """A request, an input file or an argument is wrong; nothing was started."""
+
+    exit_status = 2
+
+
+class InvalidSetting(UserError):
+    """An environment variable has a value that cannot be used."""
+
+    exit_status = 2
+
+
+class ModelUnavailable(UserError):
+    """The model's files are missing, incomplete, unreadable or not of the supported architecture."""
+
+
+class DiskFull(UserError):
+    """A file could not be written for want of space or quota."""
+
+
+class QueueFull(UserError):
+    """As many jobs wait as the machine accepts."""
+
+
+class UnknownJob(UserError):
+    """No job has this id (any more)."""

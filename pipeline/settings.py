@@ -1,0 +1,48 @@
+"""What this machine does: the environment variables of the README, read once and frozen."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import InvalidSetting
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of its name in capitals; its description says what is accepted."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False)
+
+    model: Annotated[
+        str | None, Field(description="wan2.2-s2v-14b, sample, a folder, or a Hub repository OWNER/NAME[@REVISION]")
+    ] = None
+    model_variant: Annotated[str | None, Field(description="the name of a variant in the catalogue")] = None
+    model_cache_dir: Annotated[Path | None, Field(description="a folder")] = None
+    model_revision: Annotated[str | None, Field(description="a commit of the model repository")] = None
+    model_volume_gb: Annotated[float | None, Field(gt=0, description="the volume's size in GB, above 0")] = None
+    memory: Annotated[
+        Literal["auto", "resident", "offload", "stream"], Field(description="auto, resident, offload or stream")
+    ] = "auto"
+    output_dir: Annotated[Path | None, Field(description="a folder")] = None
+    host: Annotated[str, Field(min_length=1, description="an address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860
+    app_username: Annotated[str, Field(min_length=1, description="a name")] = "studio"
+    app_password: Annotated[str | None, Field(min_length=1, description="a password")] = None
+    app_auth: Annotated[Literal["on", "off"], Field(description="on or off")] = "on"
+    idle_stop_minutes: Annotated[float | None, Field(gt=0, description="minutes, above 0")] = None
+    max_queue: Annotated[int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")] = 20
+    max_audio_seconds: Annotated[float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400")] = 300
+    keep_results_days: Annotated[float, Field(ge=0, description="days, 0 or more")] = 7
+
+
+def read_settings() -> Settings:
+    """The settings that the environment gives. Raises InvalidSetting: one line with variable, value and what is accepted."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        shown = "***" if "password" in name else repr(first["input"])
+        accepted = Settings.model_fields[name].description
+        raise InvalidSetting(f"{name.upper()}={shown} cannot be used: give {accepted}.") from None
