@@ -1,5 +1,9 @@
 """The errors that a user can meet. Each message is one sentence that says what is wrong and what to do."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """What is shown to a user as it stands; everything else is logged and shown as an internal error."""
@@ -33,3 +37,16 @@ class QueueFull(UserError):
 
 class UnknownJob(UserError):
     """No job has this id (any more)."""
+
+
+@contextmanager
+def disk_full_explained(folder: object) -> Iterator[None]:
+    """Turn "no space left" and "quota exceeded" from what is done inside into DiskFull, naming `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"The disk that holds {folder} is full: free some space and try again.") from error
+        if error.errno == errno.EDQUOT:
+            raise DiskFull(f"The quota of the volume that holds {folder} is used up: free some space there.") from error
+        raise

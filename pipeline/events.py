@@ -67,7 +67,7 @@ class FramesDecoded:
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """The pixels of `clip` (from 1): uint8 (T, H, W, 3). `motion` is what the next clip starts from, None after the last."""
+    """The pixels of `clip` (from 1), uint8 (T, H, W, 3), and what the next clip starts from (None after the last)."""
 
     clip: int
     frames: np.ndarray

@@ -37,7 +37,10 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings that the environment gives. Raises InvalidSetting: one line with variable, value and what is accepted."""
+    """The settings that the environment gives.
+
+    Raises InvalidSetting, one line with the variable, its value and what is accepted.
+    """
     try:
         return Settings()
     except ValidationError as error:
