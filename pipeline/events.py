@@ -32,6 +32,14 @@ class MotionMemory:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Where an interrupted generation goes on: after `clip` (from 1), with the memory that it left."""
+
+    clip: int
+    motion: MotionMemory
+
+
+@dataclass(frozen=True)
 class Started:
     """The request was checked and planned; `seed` is the one in use."""
 
