@@ -1,0 +1,161 @@
+"""Which models there are, as data: where each comes from, which of its files are needed, and for what."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InvalidSetting
+
+REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+REVISION_NAME = re.compile(r"[\w][\w./-]*")
+DEFAULT_MODEL = "wan2.2-s2v-14b"
+BUNDLED_MODELS = Path(__file__).parents[2] / "assets"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a model. `required` and `optional` are glob patterns of paths in the folder; `*` crosses no `/`.
+
+    Each required pattern must match at least one file.
+    """
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+OFFICIAL_LAYOUT = (
+    Component(
+        "transformer",
+        required=("config.json", "diffusion_pytorch_model*.safetensors"),
+        optional=("diffusion_pytorch_model.safetensors.index.json",),
+    ),
+    Component("text encoder", required=("models_t5_umt5-xxl-enc-bf16.pth",)),
+    Component(
+        "tokenizer",
+        required=("google/umt5-xxl/tokenizer.json", "google/umt5-xxl/tokenizer_config.json"),
+        optional=("google/umt5-xxl/special_tokens_map.json", "google/umt5-xxl/spiece.model"),
+    ),
+    Component("VAE", required=("Wan2.1_VAE.pth",)),
+    Component(
+        "speech encoder",
+        required=(
+            "wav2vec2-large-xlsr-53-english/config.json",
+            "wav2vec2-large-xlsr-53-english/model.safetensors",
+            "wav2vec2-large-xlsr-53-english/*processor_config.json",  # preprocessor_ or, from newer writers, processor_
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be used: on the Hub (`repository`, `revision`) or in a `folder` that is used as it is."""
+
+    name: str  # what MODEL says
+    title: str
+    variant: str
+    components: tuple[Component, ...] = OFFICIAL_LAYOUT
+    repository: str | None = None
+    revision: str | None = None
+    folder: Path | None = None
+    size_bytes: int | None = None  # of the needed files, about; the exact sizes come with the repository's listing
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # fields of GenerationRequest that differ
+    notice: str = ""  # what the page says of this model
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The patterns of which each must match a file."""
+        return tuple(pattern for component in self.components for pattern in component.required)
+
+    def component_of(self, path: str) -> str | None:
+        """The component that the file `path` (relative, with `/`) belongs to, None where nothing needs it."""
+        for component in self.components:
+            if any(matches(path, pattern) for pattern in component.required + component.optional):
+                return component.name
+        return None
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether `path` fits the glob `pattern`, part by part between the slashes."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+SAMPLE = ModelEntry(
+    name="sample",
+    title="Test model",
+    variant="fp32",
+    folder=BUNDLED_MODELS / "sample_model",
+    defaults={"max_area": 128 * 128, "steps": 8, "guidance": 1.0},
+    notice=(
+        "This is a small test model with random weights: its pictures mean nothing, it is there to try the program "
+        "without a GPU; for real videos start the program with MODEL=wan2.2-s2v-14b on a machine with a GPU."
+    ),
+)
+
+CATALOGUE = (
+    SAMPLE,
+    ModelEntry(
+        name=DEFAULT_MODEL,
+        title="Wan2.2-S2V-14B",
+        variant="bf16",
+        repository="Wan-AI/Wan2.2-S2V-14B",
+        revision="dab4e9c55bbe4c8c4d03db1c2c98c7f0ac9c454b",
+        size_bytes=45_700_000_000,
+    ),
+)
+
+
+def entry_for(model: str | None, variant: str | None = None, revision: str | None = None) -> ModelEntry:
+    """The entry that MODEL, MODEL_VARIANT and MODEL_REVISION name; None is the 14B model, its first variant, as pinned.
+
+    `model` is a name of the catalogue, OWNER/NAME[@REVISION] on the Hub, or a folder. What looks like a repository
+    is a folder where there is a folder of that path. Raises InvalidSetting.
+    """
+    model = model or DEFAULT_MODEL
+    named = [entry for entry in CATALOGUE if entry.name == model]
+    if named:
+        return _at_revision(_variant_of(named, variant), revision)
+    if variant is not None:
+        raise InvalidSetting(f"MODEL_VARIANT={variant!r} cannot be used: only models of the catalogue have variants.")
+    if Path(model).expanduser().is_dir():
+        folder = Path(model).expanduser().resolve()
+        return ModelEntry(name=model, title=folder.name, variant="as found", folder=folder)
+    return _repository_entry(model, revision)
+
+
+def _variant_of(entries: list[ModelEntry], variant: str | None) -> ModelEntry:
+    for entry in entries:
+        if variant in (None, entry.variant):
+            return entry
+    accepted = ", ".join(entry.variant for entry in entries)
+    raise InvalidSetting(f"MODEL_VARIANT={variant!r} cannot be used: {entries[0].title} comes as {accepted}.")
+
+
+def _at_revision(entry: ModelEntry, revision: str | None) -> ModelEntry:
+    if revision is None or entry.repository is None:
+        return entry
+    return _with_revision(entry, "MODEL_REVISION", revision)
+
+
+def _repository_entry(model: str, revision: str | None) -> ModelEntry:
+    repository, _, own_revision = model.partition("@")
+    if ("@" in model and not own_revision) or not REPOSITORY_NAME.fullmatch(repository) or ".." in repository:
+        names = ", ".join(dict.fromkeys(entry.name for entry in CATALOGUE))
+        raise InvalidSetting(
+            f"MODEL={model!r} cannot be used: give {names}, a folder that exists, or a Hub repository "
+            "OWNER/NAME[@REVISION]."
+        )
+    entry = ModelEntry(name=model, title=repository, variant="as found", repository=repository)
+    source = "MODEL" if own_revision else "MODEL_REVISION"
+    return _with_revision(entry, source, own_revision or revision or "main")
+
+
+def _with_revision(entry: ModelEntry, source: str, revision: str) -> ModelEntry:
+    if not REVISION_NAME.fullmatch(revision) or ".." in revision:
+        raise InvalidSetting(f"{source}: the revision {revision!r} is not the name of a commit, branch or tag.")
+    return replace(entry, revision=revision)
