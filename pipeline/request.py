@@ -183,3 +183,20 @@ def _round_up(side: int) -> int:
 
 def _round_down(side: float) -> int:
     return max(1, int(side) // SIDE_MULTIPLE) * SIDE_MULTIPLE
+
+
+def cover_size(image_height: int, image_width: int, height: int, width: int) -> tuple[int, int]:
+    """The (height, width) to which an image is scaled so that its centre can be cut out at `height` x `width`.
+
+    The official resize (shorter side to the smaller of height and width) where that covers; it leaves black bars where
+    it does not, so there the smallest scale that covers, rounded up.
+    """
+    short, long = (
+        min(height, width),
+        int(min(height, width) * max(image_height, image_width) / min(image_height, image_width)),
+    )
+    rows, columns = (short, long) if image_height <= image_width else (long, short)
+    if rows >= height and columns >= width:
+        return rows, columns
+    scale = max(height / image_height, width / image_width)
+    return max(height, math.ceil(image_height * scale)), max(width, math.ceil(image_width * scale))
