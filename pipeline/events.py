@@ -24,7 +24,8 @@ class MotionMemory:
     """What a clip leaves for the next one, exactly as computed.
 
     latents: float32 (16, 19, h, w), the last 73 frames encoded (as the model reads them).
-    frames: float32 (3, max(0, 73 - frames per clip), H, W) in [-1, 1], those of them that the clip after next needs.
+    frames: float32 (3, n, H, W) in [-1, 1], those of them that the clip after next still needs: n is 0 for clips of
+    76 frames or more.
     """
 
     latents: np.ndarray

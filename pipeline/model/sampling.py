@@ -1,0 +1,48 @@
+"""Denoise one clip (spec, section 3)."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+
+# (latents, timestep) -> flow
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def make_scheduler(solver: str, steps: int, shift: float, device: torch.device) -> SchedulerMixin:
+    """A fresh solver, "unipc" or "dpm++", with the official noise levels, for one clip."""
+    if solver == "unipc":
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+        scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, steps + 1)[:-1], device=device)
+    else:
+        scheduler = DPMSolverMultistepScheduler(
+            algorithm_type="dpmsolver++", prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+        )
+        scheduler.set_timesteps(steps, device=device)
+        sigmas = np.linspace(1, 0, steps + 1)[:-1]
+        sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
+        scheduler.timesteps = torch.from_numpy((1000 * sigmas).astype(np.int64)).to(device)
+        # The solver keeps its noise levels on the CPU: reading one must not wait for the GPU.
+        scheduler.sigmas = torch.from_numpy(np.append(sigmas, 0.0)).float()
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def denoise(noise: torch.Tensor, scheduler: SchedulerMixin, predict: Predict) -> Iterator[torch.Tensor]:
+    """Denoise `noise`, fp32 (1, 16, F, h, w), step by step; yields the latents after each step, the last one clean."""
+    latents = noise
+    for timestep in scheduler.timesteps:
+        flow = predict(latents, timestep.expand(latents.shape[0]))
+        latents = scheduler.step(flow, timestep, latents, return_dict=False)[0]
+        yield latents
+
+
+def guided(conditional: Predict, unconditional: Predict, guidance: float) -> Predict:
+    """Classifier-free guidance: away from the unconditional prediction, `guidance` times as far as the conditional."""
+
+    def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        without = unconditional(latents, timestep)
+        return without + guidance * (conditional(latents, timestep) - without)
+
+    return predict

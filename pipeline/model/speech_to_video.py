@@ -1,0 +1,215 @@
+"""The recipe: a request becomes events, clip after clip (spec, section 3)."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from pipeline.events import (
+    ClipFrames,
+    Event,
+    FramesDecoded,
+    MotionMemory,
+    Resume,
+    StageChanged,
+    Started,
+    StepDone,
+)
+from pipeline.media.audio import read_speech
+from pipeline.media.portrait import fit_portrait, open_portrait
+from pipeline.media.pose import read_pose_frames
+from pipeline.model.conditions import (
+    NEGATIVE_PROMPT,
+    SPEECH_RATE,
+    encode_prompt,
+    encode_speech,
+    portrait_pixels,
+    pose_pixels,
+)
+from pipeline.model.loading import Components
+from pipeline.model.placement import Placement
+from pipeline.model.sampling import denoise, guided, make_scheduler
+from pipeline.model.transformer import ClipConditions
+from pipeline.model.video_latents import decode_video, encode_video
+from pipeline.request import (
+    FRAMES_PER_SECOND,
+    LATENT_STRIDE,
+    MAX_SEED,
+    MOTION_FRAMES,
+    WARM_UP_FRAMES,
+    ClipPlan,
+    GenerationRequest,
+    plan_clips,
+)
+
+LATENT_CHANNELS = 16
+SPATIAL_STRIDE = 8  # pixels per latent row and column
+FIRST_FRAME_REPEATS = 6  # frames of the portrait at the end of the memory, in first-frame mode
+
+
+@dataclass(frozen=True)
+class _Performance:
+    """What holds for all clips of one request."""
+
+    request: GenerationRequest
+    plan: ClipPlan
+    seed: int
+    prompts: tuple[torch.Tensor, ...]  # the prompt, and with guidance the negative one: (rows, text width)
+    speech: torch.Tensor  # (layers, D, clips * frames per clip)
+    reference: torch.Tensor  # (16, 1, h, w)
+
+
+class SpeechToVideo:
+    """A loaded model that makes one video at a time; `generate` is its whole interface."""
+
+    def __init__(self, components: Components, placement: Placement):
+        self.parts = components
+        self.placement = placement
+
+    @torch.inference_mode()
+    def generate(self, request: GenerationRequest, resume: Resume | None = None) -> Iterator[Event]:
+        """Make the video of `request`: Started, then per clip StageChanged, StepDone, FramesDecoded and ClipFrames.
+
+        With `resume` the clips up to resume.clip are not made again. Closing the generator stops the work.
+        Raises InvalidRequest for inputs that cannot be used.
+        """
+        # 1. Read the inputs and plan.
+        samples = read_speech(request.audio, request.audio_start, request.audio_duration)
+        portrait = open_portrait(request.portrait)
+        plan = plan_clips(request, (portrait.height, portrait.width), len(samples) / SPEECH_RATE)
+        seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        yield Started(plan, seed)
+
+        # 2. Encode what is the same for all clips.
+        yield StageChanged("text", 0)
+        prompts = self._encode_prompts(request)
+        yield StageChanged("speech", 0)
+        speech = self._encode_speech(samples, plan)
+        yield StageChanged("portrait", 0)
+        pixels = portrait_pixels(fit_portrait(portrait, plan.height, plan.width))
+        with self._on_device(self.parts.vae) as vae:
+            performance = _Performance(request, plan, seed, prompts, speech, encode_video(vae, pixels))
+            motion = self._first_memory(vae, performance, pixels) if resume is None else resume.motion
+
+        # 3. One clip after the other, each from the memory that the last one left.
+        for clip in range(1 if resume is None else resume.clip + 1, plan.clips + 1):
+            motion = yield from self._clip(performance, clip, motion)
+
+    def _encode_prompts(self, request: GenerationRequest) -> tuple[torch.Tensor, ...]:
+        prompts = [request.prompt]
+        if request.guidance > 1:
+            prompts.append(request.negative_prompt or NEGATIVE_PROMPT)
+        with self._on_device(self.parts.text_encoder) as encoder:
+            return tuple(encode_prompt(self.parts.tokenizer, encoder, prompt) for prompt in prompts)
+
+    def _encode_speech(self, samples: np.ndarray, plan: ClipPlan) -> torch.Tensor:
+        lead = np.zeros(plan.lead_frames * SPEECH_RATE // FRAMES_PER_SECOND, np.float32)
+        frames = plan.clips * plan.frames_per_clip
+        with self._on_device(self.parts.speech_encoder) as encoder:
+            return encode_speech(self.parts.feature_extractor, encoder, np.concatenate([lead, samples]), frames).cpu()
+
+    def _first_memory(self, vae: torch.nn.Module, show: _Performance, portrait: torch.Tensor) -> MotionMemory:
+        """Mid-grey frames; in first-frame mode the portrait stands at their end."""
+        memory = torch.zeros(3, MOTION_FRAMES, show.plan.height, show.plan.width)
+        if show.request.first_frame:
+            memory[:, -FIRST_FRAME_REPEATS:] = portrait
+        return _remember(vae, memory, show.plan.frames_per_clip)
+
+    def _clip(self, show: _Performance, clip: int, motion: MotionMemory) -> Iterator[Event]:
+        """Make `clip` (from 1) from `motion`; its events, and the memory that it leaves (None after the last)."""
+        opening = clip == 1 and not show.request.first_frame
+        memory_latents = torch.from_numpy(motion.latents).to(self.placement.device)
+        yield StageChanged("denoise", clip)
+        conditions = self._conditions(show, clip, None if opening else memory_latents)
+        latents = yield from self._denoise(show, clip, conditions)
+        yield StageChanged("decode", clip)
+        before = show.reference if opening else memory_latents
+        with self._on_device(self.parts.vae) as vae:
+            shown, kept = yield from _decode_clip(vae, clip, torch.cat([before, latents], dim=1), show.plan, motion)
+            left = None if clip == show.plan.clips else _remember(vae, kept, show.plan.frames_per_clip)
+        yield ClipFrames(clip, shown, left)
+        return left
+
+    def _conditions(self, show: _Performance, clip: int, motion: torch.Tensor | None) -> tuple[ClipConditions, ...]:
+        """The clip's conditions, and with guidance those of the unconditional pass: other words, no sound."""
+        device, count = self.placement.device, show.plan.frames_per_clip
+        heard = show.speech[None, ..., (clip - 1) * count : clip * count].to(device)
+        pose = self._pose_latents(show, clip)
+        encode = partial(
+            self.parts.transformer.encode_conditions,
+            reference=show.reference[None],
+            motion=None if motion is None else motion[None],
+            pose=None if pose is None else pose[None],
+        )
+        conditional = encode(show.prompts[0][None], heard)
+        return (conditional, *(encode(prompt[None], torch.zeros_like(heard)) for prompt in show.prompts[1:]))
+
+    def _pose_latents(self, show: _Performance, clip: int) -> torch.Tensor | None:
+        if show.request.pose_video is None:
+            return None
+        count = show.plan.frames_per_clip
+        frames = read_pose_frames(show.request.pose_video, (clip - 1) * count, count)
+        pixels = pose_pixels(frames, count, show.plan.height, show.plan.width)
+        with self._on_device(self.parts.vae) as vae:
+            return encode_video(vae, torch.cat([pixels[:, :1], pixels], dim=1))[:, 1:]
+
+    def _denoise(self, show: _Performance, clip: int, conditions: tuple[ClipConditions, ...]) -> Iterator[Event]:
+        """Yields a StepDone after each step and returns the clean latents, fp32 (16, F, h, w)."""
+        request, steps = show.request, show.request.steps
+        predictions = [partial(self.parts.transformer, clip=condition) for condition in conditions]
+        predict = predictions[0] if len(predictions) == 1 else guided(*predictions, request.guidance)
+        noise = self._noise(show, clip)
+        scheduler = make_scheduler(request.solver, steps, request.shift, self.placement.device)
+        latents = noise
+        for step, latents in enumerate(denoise(noise, scheduler, predict), 1):  # noqa: B007
+            yield StepDone(clip, step, steps)
+        return latents[0]
+
+    def _noise(self, show: _Performance, clip: int) -> torch.Tensor:
+        """fp32 (1, 16, F, h, w), drawn on the device in the model's dtype: a seed gives the official noise."""
+        plan, device = show.plan, self.placement.device
+        generator = torch.Generator(device).manual_seed(show.seed + clip - 1)
+        shape = (1, LATENT_CHANNELS, plan.frames_per_clip // LATENT_STRIDE,
+                 plan.height // SPATIAL_STRIDE, plan.width // SPATIAL_STRIDE)  # fmt: skip
+        return torch.randn(shape, generator=generator, device=device, dtype=self.placement.dtype).float()
+
+    def _on_device(self, module: torch.nn.Module) -> AbstractContextManager[torch.nn.Module]:
+        return self.placement.on_device(module)
+
+
+def _decode_clip(
+    vae: torch.nn.Module, clip: int, latents: torch.Tensor, plan: ClipPlan, motion: MotionMemory
+) -> Iterator[Event]:
+    """Decode the clip's own frames at the end of `latents`; those before it are there for the decoder's memory.
+
+    Yields FramesDecoded; returns the frames that are shown, uint8 (T, H, W, 3), and the last 73 as the model made them,
+    fp32 (3, 73, H, W).
+    """
+    total = latents.shape[1]
+    first = total - plan.frames_per_clip // LATENT_STRIDE
+    kept, shown = torch.from_numpy(motion.frames), []
+    for i, pixels in enumerate(decode_video(vae, latents)):
+        if i >= first:
+            pixels = pixels.cpu()
+            if clip == 1 and i == first:
+                pixels = pixels[:, plan.warm_up_frames :]
+            shown.append(to_uint8(pixels))
+            kept = torch.cat([kept, pixels], dim=1)[:, -MOTION_FRAMES:]
+        yield FramesDecoded(clip, i + 1, total)
+    return np.concatenate(shown), kept
+
+
+def _remember(vae: torch.nn.Module, frames: torch.Tensor, frames_per_clip: int) -> MotionMemory:
+    """The memory of the last 73 `frames`, (3, 73, H, W), and those of them that outlive the next clip."""
+    again = max(0, MOTION_FRAMES - (frames_per_clip - WARM_UP_FRAMES))
+    latents = encode_video(vae, frames).cpu().numpy()
+    return MotionMemory(latents, frames[:, MOTION_FRAMES - again :].contiguous().numpy())
+
+
+def to_uint8(pixels: torch.Tensor) -> np.ndarray:
+    """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), rounded to nearest."""
+    return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()

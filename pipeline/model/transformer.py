@@ -1,0 +1,213 @@
+"""The speech-to-video transformer of Wan2.2-S2V as a diffusers model (spec, section 4).
+
+Axis letters: B batch, L tokens, F latent frames, h w latent rows and columns, D features.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformerBlock
+from torch import nn
+
+from pipeline.model.audio_injection import AudioInjector, CausalAudioEncoder
+from pipeline.model.motion import FramePacker, rotary_table, token_positions, tokens_of
+
+NOISY, REFERENCE, MOTION = range(3)  # kinds of tokens, rows of trainable_cond_mask
+
+# The parts that compute in fp32 whatever the rest does (spec, sections 4.4 to 4.6), by pieces of their names.
+FP32_PARTS = (
+    "time_embedder",
+    "time_proj",
+    "scale_shift_table",
+    "norm2",
+    "audio_encoder",
+    "proj_out",
+    "trainable_cond_mask",
+)
+
+
+@dataclass(frozen=True)
+class ClipConditions:
+    """All that the transformer is told about a clip and that does not change between steps.
+
+    text: (B, text_len, D), projected. Its dtype is the one that attention and feed-forward compute in.
+    audio_tokens: (B, F, tokens, D); audio_vectors: (B, F, D).
+    pose_tokens: fp32 (B, L of noisy or 1, D), added to the noisy tokens, their kind embedding included.
+    other_tokens: fp32 (B, L of reference and motion, D).
+    rotary: cosines and sines, fp32 (1, L of all, 1, head size).
+    """
+
+    text: torch.Tensor
+    audio_tokens: torch.Tensor
+    audio_vectors: torch.Tensor
+    pose_tokens: torch.Tensor
+    other_tokens: torch.Tensor
+    rotary: tuple[torch.Tensor, torch.Tensor]
+
+
+class SpeechToVideoBlock(WanTransformerBlock):
+    """Wan's block with a modulation of its own for the noisy tokens, and in some blocks an audio injector after it."""
+
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, with_audio: bool):
+        super().__init__(dim, ffn_dim, num_heads, cross_attn_norm=True, eps=eps)
+        self.audio_injector = AudioInjector(dim, num_heads, eps) if with_audio else None
+
+    def forward(
+        self, hidden_states: torch.Tensor, modulation: torch.Tensor, noisy: int, clip: ClipConditions
+    ) -> torch.Tensor:
+        """One block over `hidden_states`, fp32 (B, L, D), of which the first `noisy` tokens are the noisy ones.
+
+        `modulation`, fp32 (B, 2, 6, D), comes from the time embedding: row 0 for the noisy tokens, row 1 for the rest.
+        """
+        table = self.scale_shift_table.float() + modulation
+        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(2)
+        x, dtype = hidden_states, clip.text.dtype
+        y = self.attn1(_modulate(self.norm1(x), scale1, shift1, noisy).to(dtype), rotary_emb=clip.rotary)
+        x = _add_gated(x, y, gate1, noisy)
+        x = x + self.attn2(self.norm2(x).to(dtype), clip.text)
+        y = self.ffn(_modulate(self.norm3(x), scale2, shift2, noisy).to(dtype))
+        x = _add_gated(x, y, gate2, noisy)
+        if self.audio_injector is not None:
+            heard = self.audio_injector(x[:, :noisy], clip.audio_tokens, clip.audio_vectors)
+            x = torch.cat([x[:, :noisy] + heard, x[:, noisy:]], dim=1)
+        return x
+
+
+def _modulate(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, noisy: int) -> torch.Tensor:
+    """x * (1 + scale) + shift, with the row of `scale` and `shift` (B, 2, D) that each token's kind has."""
+    parts = x[:, :noisy], x[:, noisy:]
+    return torch.cat(
+        [torch.addcmul(shift[:, i, None], part, 1 + scale[:, i, None]) for i, part in enumerate(parts)], dim=1
+    )
+
+
+def _add_gated(x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor, noisy: int) -> torch.Tensor:
+    """x + gate * y in fp32, with the row of `gate` (B, 2, D) that each token's kind has."""
+    parts = (x[:, :noisy], y[:, :noisy]), (x[:, noisy:], y[:, noisy:])
+    return torch.cat([torch.addcmul(a, b.float(), gate[:, i, None]) for i, (a, b) in enumerate(parts)], dim=1)
+
+
+class SpeechToVideoTransformer(
+    ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin, AttentionMixin
+):
+    """Predicts the flow of a clip's latents from its noisy latents, the time, and the clip's conditions.
+
+    `encode_conditions` once per clip, then the model itself at every step.
+    """
+
+    _supports_gradient_checkpointing = False
+    _no_split_modules = ["SpeechToVideoBlock"]  # noqa: RUF012
+    _repeated_blocks = ["SpeechToVideoBlock"]  # noqa: RUF012
+    _skip_layerwise_casting_patterns = FP32_PARTS
+
+    @register_to_config
+    def __init__(
+        self,
+        num_attention_heads: int = 40,
+        attention_head_dim: int = 128,
+        num_layers: int = 40,
+        ffn_dim: int = 13824,
+        in_channels: int = 16,
+        out_channels: int = 16,
+        pose_channels: int = 16,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        text_dim: int = 4096,
+        text_len: int = 512,
+        freq_dim: int = 256,
+        eps: float = 1e-6,
+        audio_dim: int = 1024,
+        audio_layers: int = 25,
+        audio_tokens: int = 4,
+        audio_inject_layers: tuple[int, ...] = (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39),
+    ):
+        super().__init__()
+        dim = num_attention_heads * attention_head_dim
+        self.patch_embedding = nn.Conv3d(in_channels, dim, patch_size, patch_size)
+        self.cond_encoder = nn.Conv3d(pose_channels, dim, patch_size, patch_size)
+        self.frame_packer = FramePacker(in_channels, dim)
+        self.trainable_cond_mask = nn.Embedding(3, dim)
+        self.condition_embedder = WanTimeTextImageEmbedding(dim, freq_dim, 6 * dim, text_dim)
+        self.audio_encoder = CausalAudioEncoder(audio_dim, audio_layers, dim, audio_tokens)
+        self.blocks = nn.ModuleList(
+            SpeechToVideoBlock(dim, ffn_dim, num_attention_heads, eps, with_audio=i in audio_inject_layers)
+            for i in range(num_layers)
+        )
+        self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+
+    def encode_conditions(
+        self,
+        text: torch.Tensor,
+        audio: torch.Tensor,
+        reference: torch.Tensor,
+        motion: torch.Tensor | None = None,
+        pose: torch.Tensor | None = None,
+    ) -> ClipConditions:
+        """Everything about a clip that no step changes.
+
+        text: (B, rows, text_dim), padded here with zeros to text_len rows (zeros before the projection).
+        audio: (B, layers, audio_dim, N), N video frames = 4 F. reference: (B, 16, 1, h, w).
+        motion: (B, 16, 19, h, w), or None to leave the motion tokens out (the opening clip).
+        pose: (B, 16, F, h, w), or None for none.
+        """
+        dtype = self.patch_embedding.weight.dtype
+        padded = F.pad(text.to(dtype), (0, 0, 0, self.config.text_len - text.shape[1]))
+        tokens, vectors = self.audio_encoder(audio.float())
+        positions = token_positions(tokens.shape[1], *reference.shape[-2:], with_motion=motion is not None)
+        return ClipConditions(
+            text=self.condition_embedder.text_embedder(padded),
+            audio_tokens=tokens.to(dtype),
+            audio_vectors=vectors.to(dtype),
+            pose_tokens=self._pose_tokens(pose) + self.trainable_cond_mask.weight[NOISY],
+            other_tokens=self._other_tokens(reference.to(dtype), None if motion is None else motion.to(dtype)),
+            rotary=rotary_table(positions, self.config.attention_head_dim, reference.device),
+        )
+
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
+        """The flow at `latents` (B, 16, F, h, w) and `timestep` (B,) from 0 to 1000; fp32, shaped as `latents`."""
+        patches = self.patch_embedding(latents.to(self.patch_embedding.weight.dtype))
+        noisy_tokens = tokens_of(patches).float() + clip.pose_tokens
+        noisy = noisy_tokens.shape[1]
+        x = torch.cat([noisy_tokens, clip.other_tokens], dim=1)
+        # The other tokens are clean: their time is always 0.
+        time, modulation = self._embed_time(torch.stack([timestep, torch.zeros_like(timestep)], dim=1))
+        for block in self.blocks:
+            x = block(x, modulation, noisy, clip)
+        shift, scale = (self.scale_shift_table + time[:, :1]).chunk(2, dim=1)
+        x = self.proj_out(self.norm_out(x[:, :noisy]) * (1 + scale) + shift)
+        return self._unpatchify(x, patches.shape[2:])
+
+    def _embed_time(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """fp32 (B, 2, D) and (B, 2, 6, D) for `timestep` (B, 2): sinusoids, cosines first, computed in fp64."""
+        half = self.config.freq_dim // 2
+        frequencies = 10000.0 ** -(torch.arange(half, dtype=torch.float64, device=timestep.device) / half)
+        angles = timestep.double().unsqueeze(-1) * frequencies
+        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+        time = self.condition_embedder.time_embedder(sinusoid)
+        return time, self.condition_embedder.time_proj(F.silu(time)).unflatten(-1, (6, -1))
+
+    def _pose_tokens(self, pose: torch.Tensor | None) -> torch.Tensor:
+        if pose is None:
+            return self.cond_encoder.bias.float()[None, None]
+        return tokens_of(self.cond_encoder(pose.to(self.cond_encoder.weight.dtype))).float()
+
+    def _other_tokens(self, reference: torch.Tensor, motion: torch.Tensor | None) -> torch.Tensor:
+        kinds = self.trainable_cond_mask.weight
+        tokens = tokens_of(self.patch_embedding(reference)).float() + kinds[REFERENCE]
+        if motion is None:
+            return tokens
+        return torch.cat([tokens, self.frame_packer(motion).float() + kinds[MOTION]], dim=1)
+
+    def _unpatchify(self, x: torch.Tensor, grid: torch.Size) -> torch.Tensor:
+        """(B, L, values of a patch by frame, row, column, channel) -> (B, channels, F, h, w)."""
+        x = x.unflatten(1, grid).unflatten(-1, (*self.config.patch_size, -1))
+        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
