@@ -1,0 +1,204 @@
+"""Sound in: the chosen part of a user's audio file, as the model hears it and as the video carries it.
+
+Every format goes the same way: ffmpeg decodes it, and the part is cut out of the decoded samples, so that it is exact
+to the sample for MP3 and AAC too. Sound is decoded in pieces: an hour of it never lies in memory to be refused.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import InvalidRequest
+from pipeline.media.ffmpeg import SOUND, FfmpegFailed, describe, input_arguments, reading
+from pipeline.media.files import check_input, shown
+from pipeline.request import MIN_AUDIO_SECONDS
+
+HEARD_RATE = 16_000  # samples a second that the model hears
+SAMPLE_RATES = (1_000, 192_000)  # the lowest and highest that are accepted
+CARRIED_RATE = 48_000  # the highest of a video's sound track
+FULL_SCALE = 0.999  # a sample this large is taken for cut off
+PIECE_SAMPLES = 1 << 18  # decoded at a time
+ACCEPTED = "WAV, MP3, FLAC, OGG, M4A or WebM sound"
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """The first sound track of a file, as its header describes it."""
+
+    sample_rate: int  # samples a second
+    channels: int  # 1, or 2 for two and more, which are mixed down to two
+    seconds: float | None  # None where the header does not say it or only allows a guess
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What the chosen part of an audio file is like. Levels are shares of full scale; lossy files may go over 1."""
+
+    seconds: float
+    peak: float  # the largest sample of any channel
+    rms: float  # of the mono mix, which is what the model hears
+    clipped: float  # share of samples, of all channels, at full scale
+    sample_rate: int
+    channels: int
+
+
+def read_speech(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
+    """The chosen part of an audio file as the model hears it: float32 (n,), mono, 16 kHz.
+
+    The numbers are those of `librosa.load(path, sr=16000)` (bit for bit where nothing is lossy). Whether the file is
+    longer than a job may be is `measure_audio`'s to say, before. Raises InvalidRequest.
+    """
+    import librosa  # takes seconds, and the page needs this module early
+
+    track = open_track(path)
+    mono = [librosa.to_mono(piece.T) for piece in _pieces(path, track, start_s, duration_s)]
+    if not mono:
+        raise _nothing_there(path, track, start_s)
+    return librosa.resample(np.concatenate(mono), orig_sr=track.sample_rate, target_sr=HEARD_RATE)
+
+
+def measure_audio(
+    path: Path, start_s: float = 0.0, duration_s: float | None = None, max_seconds: float = math.inf
+) -> AudioFacts:
+    """Length and level of the chosen part, from its decoded samples; decoding stops where it is over `max_seconds`.
+
+    Raises InvalidRequest if the part cannot be read, is shorter than MIN_AUDIO_SECONDS or longer than `max_seconds`.
+    """
+    track = open_track(path)
+    _check_announced(path, track, start_s, duration_s, max_seconds)
+    count, peak, energy, clipped = 0, 0.0, 0.0, 0
+    for piece in _pieces(path, track, start_s, duration_s):
+        size = np.abs(piece)
+        count += len(piece)
+        peak = max(peak, float(size.max()))
+        energy += float(np.square(piece.mean(axis=1), dtype=np.float64).sum())
+        clipped += int(np.count_nonzero(size >= FULL_SCALE))
+        if count > round(max_seconds * track.sample_rate, 3):
+            raise _too_long(path, f"more than {max_seconds:g} s", max_seconds)
+    if not count:
+        raise _nothing_there(path, track, start_s)
+    if count < round(MIN_AUDIO_SECONDS * track.sample_rate):
+        raise _too_short(path, count / track.sample_rate)
+    return AudioFacts(
+        seconds=count / track.sample_rate,
+        peak=peak,
+        rms=math.sqrt(energy / count),
+        clipped=clipped / (count * track.channels),
+        sample_rate=track.sample_rate,
+        channels=track.channels,
+    )
+
+
+def sound_filter(path: Path, start_s: float, seconds: float) -> str:
+    """ffmpeg's filters that make a video's sound track of an audio file: exactly `seconds` from `start_s` on.
+
+    Silence where the file ends earlier; the file's own rate up to 48 kHz, its channels up to two.
+    """
+    track = open_track(path)
+    filters = [
+        _cut(track, start_s, seconds),
+        "asetpts=N/SR/TB",
+        f"apad=whole_len={round(seconds * track.sample_rate)}",
+        f"aformat=channel_layouts={'mono' if track.channels == 1 else 'stereo'}",
+    ]
+    if track.sample_rate > CARRIED_RATE:
+        filters.append(f"aresample={CARRIED_RATE}")
+    return ",".join(filters)
+
+
+def open_track(path: Path) -> SoundTrack:
+    """Read the header of an audio file. Raises InvalidRequest if it is no file with sound in an accepted format."""
+    check_input(path, "audio", ACCEPTED)
+    try:
+        text = describe(path, SOUND)
+    except FfmpegFailed:
+        raise _unreadable(path) from None
+    if not re.search(r"^Input #0", text, re.MULTILINE):
+        raise _unreadable(path)
+    stream = re.search(r"^ +Stream #0:\d+.*?: Audio: .*?, (\d+) Hz, ([^,\n]+)", text, re.MULTILINE)
+    if stream is None:
+        raise InvalidRequest(f"audio: {shown(path)} has no sound track that can be read; give {ACCEPTED}.")
+    rate, layout = int(stream[1]), stream[2]
+    lowest, highest = SAMPLE_RATES
+    if not lowest <= rate <= highest:
+        raise InvalidRequest(f"audio: {shown(path)} has {rate} samples a second; give sound of {lowest} to {highest}.")
+    return SoundTrack(rate, 1 if layout == "mono" else 2, _announced_seconds(text))
+
+
+def _announced_seconds(text: str) -> float | None:
+    length = re.search(r"^ +Duration: (\d+):(\d\d):(\d\d\.\d+)", text, re.MULTILINE)
+    if length is None or "Estimating duration" in text:
+        return None
+    hours, minutes, seconds = length.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _pieces(path: Path, track: SoundTrack, start_s: float, duration_s: float | None) -> Iterator[np.ndarray]:
+    """Decode the chosen part piece by piece: float32 (n, channels), at the track's rate, n at most PIECE_SAMPLES."""
+    arguments = [
+        *input_arguments(path, SOUND),
+        *("-map", "0:a:0", "-af", _cut(track, start_s, duration_s)),
+        *("-ar", str(track.sample_rate), "-ac", str(track.channels)),
+        *("-f", "f32le", "pipe:1"),
+    ]
+    width = 4 * track.channels
+    try:
+        with reading(arguments) as pipe:
+            while len(data := pipe.read(PIECE_SAMPLES * width)) >= width:
+                samples = len(data) // width
+                piece = np.frombuffer(data, "<f4", samples * track.channels).reshape(samples, track.channels)
+                if not np.isfinite(piece).all():
+                    raise InvalidRequest(f"audio: {shown(path)} holds values that are not numbers; export it again.")
+                yield piece
+    except FfmpegFailed:
+        raise _unreadable(path) from None
+
+
+def _cut(track: SoundTrack, start_s: float, duration_s: float | None) -> str:
+    """The filter that cuts the chosen part out of decoded samples."""
+    first = round(start_s * track.sample_rate)
+    end = "" if duration_s is None else f":end_sample={first + round(duration_s * track.sample_rate)}"
+    return f"atrim=start_sample={first}{end}"
+
+
+def _check_announced(
+    path: Path, track: SoundTrack, start_s: float, duration_s: float | None, max_seconds: float
+) -> None:
+    """Refuse by the header alone, where it is clear, what would take long to decode."""
+    if track.seconds is None:
+        return
+    if start_s >= track.seconds + 1:  # the header's length is rounded, and may leave out some padding
+        raise _nothing_there(path, track, start_s)
+    seconds = track.seconds - start_s
+    if duration_s is not None:
+        seconds = min(seconds, duration_s)
+    if seconds > max_seconds + 1:
+        raise _too_long(path, f"{seconds:.1f} s", max_seconds)
+
+
+def _too_long(path: Path, length: str, max_seconds: float) -> InvalidRequest:
+    return InvalidRequest(
+        f"audio: {shown(path)} gives {length} of sound, and at most {max_seconds:g} s are accepted; "
+        "choose a part of it with audio_start and audio_duration."
+    )
+
+
+def _too_short(path: Path, seconds: float) -> InvalidRequest:
+    return InvalidRequest(
+        f"audio: {shown(path)} gives {seconds:.3g} s of sound; at least {MIN_AUDIO_SECONDS} s are needed."
+    )
+
+
+def _nothing_there(path: Path, track: SoundTrack, start_s: float) -> InvalidRequest:
+    if not start_s:
+        return InvalidRequest(f"audio: {shown(path)} holds no sound; give {ACCEPTED}.")
+    length = "" if track.seconds is None else f", which is {track.seconds:.2f} s long"
+    return InvalidRequest(f"audio_start: {start_s:g} s lies past the end of {shown(path)}{length}.")
+
+
+def _unreadable(path: Path) -> InvalidRequest:
+    return InvalidRequest(f"audio: {shown(path)} cannot be read as sound; give {ACCEPTED}.")

@@ -1,0 +1,113 @@
+"""The ffmpeg that imageio-ffmpeg brings, run so that no file can make it do anything but read that file.
+
+A user's file is always opened by `input_arguments`: with the `file:` protocol alone and in front of its name (a name
+is never taken for an option or an address), and with lists of the container formats and decoders that may be used.
+Playlists and other formats that name further files are not on the lists.
+"""
+
+import errno
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from imageio_ffmpeg import get_ffmpeg_exe
+
+READING_LIMIT_S = 120  # for ffmpeg to read one input file
+WANT_OF_SPACE = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What ffmpeg may use for an input file, each a comma-separated list of ffmpeg's own names."""
+
+    containers: str
+    decoders: str
+
+
+SOUND = Formats(
+    containers="wav,mp3,flac,ogg,aac,mov,matroska",  # mov: also MP4 and M4A; matroska: also WebM
+    decoders="pcm_u8,pcm_s16le,pcm_s24le,pcm_s32le,pcm_f32le,pcm_f64le,pcm_s16be,pcm_s24be,pcm_alaw,pcm_mulaw,"
+    "adpcm_ms,adpcm_ima_wav,mp3,mp3float,flac,vorbis,libvorbis,opus,libopus,aac,alac",
+)
+MOVIE = Formats(
+    containers="mov,matroska",
+    decoders="h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,mjpeg,prores",
+)
+
+
+class FfmpegFailed(Exception):
+    """ffmpeg ended with an error, or was ended because it took too long; the text is what it said."""
+
+
+def input_arguments(path: Path, formats: Formats) -> list[str]:
+    """The arguments that open a user's file `path`."""
+    return [
+        *("-protocol_whitelist", "file"),
+        *("-format_whitelist", formats.containers),
+        *("-codec_whitelist", formats.decoders),
+        *("-i", f"file:{path}"),
+    ]
+
+
+def describe(path: Path, formats: Formats) -> str:
+    """What ffmpeg tells of the file: one line per stream and its length, or why it cannot be read.
+
+    Raises FfmpegFailed if that takes more than READING_LIMIT_S.
+    """
+    command = [get_ffmpeg_exe(), "-hide_banner", "-nostdin", *input_arguments(path, formats)]
+    try:  # the exit status is 1 in any case, for want of an output file
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=READING_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise FfmpegFailed(f"no end after {READING_LIMIT_S} s") from error
+    return done.stderr.decode(errors="replace")
+
+
+def run(arguments: Sequence[str], *, said_to_it: bytes = b"", limit_s: float = READING_LIMIT_S) -> bytes:
+    """Run ffmpeg to its end with `said_to_it` on its standard input, and return its standard output.
+
+    Raises FfmpegFailed, or OSError (ENOSPC, EDQUOT) if it could not write for want of space.
+    """
+    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *arguments]
+    try:
+        done = subprocess.run(command, input=said_to_it, capture_output=True, timeout=limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise FfmpegFailed(f"no end after {limit_s} s") from error
+    raise_for_status(done.returncode, done.stderr.decode(errors="replace"))
+    return done.stdout
+
+
+def raise_for_status(status: int, said: str) -> None:
+    """Raise OSError (ENOSPC, EDQUOT) if ffmpeg `said` that it lacked space, FfmpegFailed for any other failure.
+
+    A full disk counts whatever the status is: ffmpeg has been seen to end well without the end of its file.
+    """
+    for code, words in WANT_OF_SPACE.items():
+        if words in said:
+            raise OSError(code, words)
+    if status:
+        raise FfmpegFailed(said.strip() or f"exit status {status}")
+
+
+@contextmanager
+def reading(arguments: Sequence[str]) -> Iterator[BinaryIO]:
+    """Give ffmpeg's standard output while it runs; a block that is left by an exception ends ffmpeg at once.
+
+    Raises FfmpegFailed at the end of the block if ffmpeg failed or ran longer than READING_LIMIT_S.
+    """
+    command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "quiet", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    guard = threading.Timer(READING_LIMIT_S, process.kill)
+    guard.start()
+    try:
+        yield process.stdout
+        if process.wait():
+            raise FfmpegFailed(f"exit status {process.returncode}")
+    finally:
+        guard.cancel()
+        process.kill()
+        process.stdout.close()
+        process.wait()

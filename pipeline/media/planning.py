@@ -1,0 +1,55 @@
+"""A request with its files opened and checked: what it comes to, and what its author may want to know before."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from pipeline.media.audio import AudioFacts, measure_audio
+from pipeline.media.portrait import open_portrait
+from pipeline.media.pose import check_pose_video
+from pipeline.request import ClipPlan, GenerationRequest, plan_clips
+
+SILENT = 0.0005  # root mean square; 66 dB below full scale
+QUIET = 0.01  # 40 dB below full scale
+CLIPPED = 0.005  # share of samples at full scale
+SMALL_SIDE = 256  # pixels
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """What a request comes to. `hints`: plain sentences about what is allowed but may disappoint."""
+
+    plan: ClipPlan
+    hints: tuple[str, ...]
+    audio: AudioFacts
+
+
+def plan_request(request: GenerationRequest, max_audio_seconds: float) -> PlannedRequest:
+    """Open and check all files of `request`, completely: what passes here can be generated.
+
+    Raises InvalidRequest, one sentence on the first thing that is wrong.
+    """
+    portrait = open_portrait(request.portrait)
+    audio = measure_audio(request.audio, request.audio_start, request.audio_duration, max_audio_seconds)
+    if request.pose_video is not None:
+        check_pose_video(request.pose_video)
+    plan = plan_clips(request, (portrait.height, portrait.width), audio.seconds)
+    return PlannedRequest(plan, _hints(portrait, audio), audio)
+
+
+def _hints(portrait: Image.Image, audio: AudioFacts) -> tuple[str, ...]:
+    hints = []
+    if audio.rms < SILENT:
+        hints.append("The audio is silent: the lips will hardly move.")
+    elif audio.rms < QUIET:
+        hints.append("The audio is very quiet: noise in it may move the lips; a louder recording works better.")
+    if audio.clipped > CLIPPED:
+        hints.append(
+            "The audio is clipped: it was recorded too loud and is distorted; a softer recording works better."
+        )
+    if min(portrait.size) < SMALL_SIDE:
+        hints.append(
+            f"The portrait is small ({portrait.width}x{portrait.height} pixels): "
+            f"one of at least {SMALL_SIDE} on each side gives a clearer face."
+        )
+    return tuple(hints)
