@@ -1,0 +1,75 @@
+"""The program: reads its settings, starts the queue and the worker, and serves the page until it is told to end."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+
+from pipeline.errors import UserError
+from pipeline.events import ModelState
+from pipeline.settings import Settings, read_settings
+
+LARGEST_WAIT_S = 3  # for connections that are open at the end: pages keep one open for as long as they are
+
+
+def main() -> int:
+    """Serve until the end; gives the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the program in the same clean way
+    try:
+        settings = read_settings()
+        with listening(settings.host, settings.port) as door, TemporaryDirectory(prefix="talking-video-") as uploads:
+            os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+            serve(settings, door)
+    except KeyboardInterrupt:
+        pass
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on `port` of `host`. Raises UserError if that is not to be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"HOST={host}, PORT={port} cannot be listened on ({error.strerror}): choose another."
+        ) from error
+
+
+def serve(settings: Settings, door: socket.socket) -> None:
+    """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
+    import uvicorn
+
+    from pipeline.jobs.queue import JobQueue
+    from pipeline.jobs.worker import Worker
+    from pipeline.store.catalogue import entry_for
+    from pipeline.web.signin import credentials
+    from pipeline.web.site import build_site
+    from pipeline.web.studio import Studio
+
+    folder = settings.output_dir
+    entry = entry_for(settings.model, settings.model_variant, settings.model_revision)
+    queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
+    worker = Worker(queue, lambda report: prepare(settings, report))
+    site = build_site(Studio(queue, worker, entry), credentials(settings, folder))
+    config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=LARGEST_WAIT_S)
+    logging.info("The page is on http://%s:%d", settings.host, settings.port)
+    uvicorn.Server(config).run(sockets=[door])
+
+
+def prepare(settings: Settings, report: Callable[[ModelState], None]) -> object:
+    """Get the model; on the worker's thread, for it imports torch."""
+    from pipeline.preparation import prepare_model
+
+    return prepare_model(settings, report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Who may come in: nobody has to sign in where only this machine can call, everybody else has to."""
+
+import ipaddress
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from pipeline.errors import InvalidSetting
+from pipeline.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PASSWORD_FILE = "password"  # in OUTPUT_DIR
+
+
+def credentials(settings: Settings, folder: Path) -> tuple[str, str] | None:
+    """The name and password to sign in with; None where nobody has to.
+
+    Without APP_PASSWORD one is made up once, kept in `folder` and told in the log at each start.
+    """
+    if settings.app_auth == "off" or is_loopback(settings.host) or os.environ.get("SPACE_ID"):
+        return None
+    if settings.app_password:
+        return settings.app_username, settings.app_password
+    password = kept_password(folder)
+    logger.info("Sign in as %s with the password %s", settings.app_username, password)
+    return settings.app_username, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def kept_password(folder: Path) -> str:
+    """The password in `folder`, made up (about 96 random bits) and kept there if there is none.
+
+    Only the owner may read the file, where the file system knows of owners. Raises InvalidSetting.
+    """
+    file = folder / PASSWORD_FILE
+    try:
+        if file.exists() and (password := file.read_text().strip()):
+            return password
+        password = secrets.token_urlsafe(12)
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / f".{PASSWORD_FILE}-{secrets.token_hex(4)}"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(password + "\n")
+        os.replace(new, file)
+        return password
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{file} cannot be used ({error}): set APP_PASSWORD or another OUTPUT_DIR.") from error

@@ -1,0 +1,62 @@
+"""The web application as a whole: health for those who operate it, page and API for those who use it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from pipeline.jobs.worker import Worker
+from pipeline.web.page import STYLE, THEME, build_page
+from pipeline.web.studio import Studio
+
+LARGEST_UPLOAD = "500mb"
+STOP_SECONDS = 5  # that the worker is waited for at the end; its job goes on at the next start all the same
+
+
+def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
+    """The application that serves `studio`, to those alone who sign in with `credentials` if there are some.
+
+    The worker runs for as long as the application does.
+    """
+
+    @asynccontextmanager
+    async def working(_: FastAPI) -> AsyncIterator[None]:
+        studio.worker.start()
+        yield
+        await asyncio.to_thread(studio.worker.stop, STOP_SECONDS)
+
+    site = FastAPI(lifespan=working, openapi_url=None)
+    _add_health(site, studio.worker)
+    page = build_page(studio)
+    page.has_launched = True  # or Gradio would not check in a mounted page that files were uploaded
+    return gr.mount_gradio_app(
+        site,
+        page,
+        path="/",
+        auth=credentials,
+        max_file_size=LARGEST_UPLOAD,
+        footer_links=["api", "settings"],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        theme=THEME,
+        css_paths=Path(STYLE),
+    )
+
+
+def _add_health(site: FastAPI, worker: Worker) -> None:
+    @site.get("/healthz")
+    async def healthz() -> JSONResponse:
+        """Whether the process lives."""
+        return JSONResponse({"status": "alive"})
+
+    @site.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether the model can generate, and if not, how far it is."""
+        state = worker.model_state
+        return JSONResponse(asdict(state), 200 if state.state == "ready" else 503)
