@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     model_cache_dir: Annotated[Path | None, Field(description="a folder")] = None
     model_revision: Annotated[str | None, Field(description="a commit of the model repository")] = None
     model_volume_gb: Annotated[float | None, Field(gt=0, description="the volume's size in GB, above 0")] = None
+    download_stall_seconds: Annotated[float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400")] = 120
     memory: Annotated[
         Literal["auto", "resident", "offload", "stream"], Field(description="auto, resident, offload or stream")
     ] = "auto"
