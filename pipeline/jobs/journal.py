@@ -1,0 +1,70 @@
+"""What happened to a job: events.jsonl in its folder, one line for each event that lasts."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import disk_full_explained
+from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, event_json
+from pipeline.request import ClipPlan
+
+LASTING = {
+    "started": Started,
+    "stage_changed": StageChanged,
+    "clip_ready": ClipReady,
+    "finished": Finished,
+    "failed": Failed,
+    "cancelled": Cancelled,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """`event` happened at `at` (seconds since 1970), `elapsed_s` into the work."""
+
+    at: float
+    elapsed_s: float
+    event: Event
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The file `path`. Its first line tells of the submission; a last line without an end was never written."""
+
+    path: Path
+
+    def begin(self, clips: int) -> None:
+        """Make the file: a job of `clips` clips is submitted now."""
+        line = {"at": time.time(), "event": "submitted", "clips": clips}
+        self.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+    def append(self, event: Event, elapsed_s: float) -> None:
+        """Add `event`, in the place of a torn last line if there is one. Raises DiskFull."""
+        told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
+        line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 1)} | told).encode() + b"\n"
+        with disk_full_explained("the jobs"), self.path.open("r+b") as file:
+            file.seek(file.read().rfind(b"\n") + 1)
+            file.write(line)
+            file.truncate()
+
+    def read(self, video: Path) -> tuple[dict[str, Any], tuple[Line, ...]]:
+        """The submission and all events since; `video` is the one that they speak of.
+
+        Raises OSError, ValueError, KeyError or TypeError if it cannot be read.
+        """
+        text = self.path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        submission, *others = [json.loads(line) for line in whole.splitlines()]
+        return submission, tuple(_line(values, video) for values in others)
+
+
+def _line(values: dict[str, Any], video: Path) -> Line:
+    fields = {name: value for name, value in values.items() if name not in ("at", "elapsed_s", "event")}
+    kind = LASTING[values["event"]]
+    if kind is Started:
+        fields["plan"] = ClipPlan(**fields["plan"])
+    if kind in (ClipReady, Finished):
+        fields["video"] = video
+    return Line(values["at"], values["elapsed_s"], kind(**fields))

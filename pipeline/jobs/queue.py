@@ -1,0 +1,330 @@
+"""The jobs in order: who waits, how far each one is, and who wants to be told."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.errors import InvalidSetting, QueueFull, UnknownJob
+from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started
+from pipeline.jobs.folder import JobFolder, StoredJob, create_job, stored_jobs, sweep_leftovers
+from pipeline.jobs.pace import Pace, measured
+from pipeline.jobs.status import ENDED, STOPPING, Status, after, begun, interrupted, queued
+from pipeline.media.planning import plan_request
+from pipeline.request import GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+SECONDS_PER_DAY = 86_400
+MAX_TRIES = 5  # new starts at one clip: a job that takes the process down with it must not do so for ever
+GIVEN_UP = "The program ended again and again during this job, which is not tried any more: choose a smaller size."
+
+
+@dataclass(eq=False)
+class Follower:
+    """Somebody who wants every status of a job, on the event loop `loop`."""
+
+    loop: asyncio.AbstractEventLoop
+    statuses: asyncio.Queue[Status] = field(default_factory=asyncio.Queue)
+
+
+@dataclass(eq=False)
+class Job:
+    """A job in memory. Its status and followers change under the queue's lock."""
+
+    folder: JobFolder
+    request: GenerationRequest
+    status: Status
+    ready: int = 0  # clips that are done
+    tries: int = 0  # new starts at the clip after those, before this process
+    ended_at: float | None = None  # seconds since 1970
+    stopping: bool = False  # somebody wants it to end
+    unwanted: bool = False  # and to be gone then
+    worked_s: float = 0.0  # before the present go at it
+    began: float = 0.0  # the present go, by the monotonic clock
+    pace: Pace = field(default_factory=Pace)
+    followers: list[Follower] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, stored: StoredJob) -> "Job":
+        """The job that a folder holds."""
+        job = cls(stored.folder, stored.request, stored.status, stored.ready, stored.tries)
+        if stored.lines:
+            job.worked_s = stored.lines[-1].elapsed_s
+        if job.ended:
+            job.ended_at = stored.lines[-1].at
+        return job
+
+    @property
+    def id(self) -> str:
+        """Its key, which is not for the log."""
+        return self.status.job
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status.state in ENDED
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of work up to now, while it is worked on."""
+        return self.worked_s + time.monotonic() - self.began
+
+    def tell(self, status: Status) -> None:
+        """Take on `status` and hand it to every follower."""
+        self.status = status
+        for follower in list(self.followers):
+            try:
+                follower.loop.call_soon_threadsafe(follower.statuses.put_nowait, status)
+            except RuntimeError:  # its loop was closed without a goodbye
+                self.followers.remove(follower)
+
+
+class JobQueue:
+    """All jobs of the folder `folder`, which is made if need be. Safe to use from any thread.
+
+    A job that was interrupted (by the end of the process, at whatever moment) waits again, before all others.
+    At most `max_queue` jobs wait. Jobs that ended over `keep_results_days` ago are removed at start and with each
+    new job; 0 keeps them for ever. No file is touched under the lock: asking for a status never waits for a disk.
+    """
+
+    def __init__(self, folder: Path, max_queue: int, max_audio_seconds: float, keep_results_days: float) -> None:
+        """Raises InvalidSetting if `folder` cannot be used."""
+        self.folder = folder
+        self.max_queue = max_queue
+        self.max_audio_seconds = max_audio_seconds
+        self.keep_results_days = keep_results_days
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}  # in order of submission
+        self._waiting: list[Job] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep_leftovers(folder)
+            stored = stored_jobs(folder)
+        except OSError as error:
+            raise InvalidSetting(
+                f"{folder} cannot hold the jobs ({error.strerror}): set another OUTPUT_DIR."
+            ) from error
+        for job in map(Job.of, stored):
+            self._jobs[job.id] = job
+        self._readmit([job for job in self._jobs.values() if not job.ended])
+        self._remove_old()
+
+    def submit(self, request: GenerationRequest) -> str:
+        """Check `request` and let it wait for its turn, with copies of its inputs; gives the job's id.
+
+        Raises InvalidRequest, QueueFull or DiskFull; nothing is left behind then.
+        """
+        self._require_room()
+        planned = plan_request(request, self.max_audio_seconds)
+        self._remove_old()
+        job = Job.of(create_job(self.folder, request, planned.plan))
+        try:
+            with self._changed:
+                self._require_room()
+                self._jobs[job.id] = job
+                self._line_up([*self._waiting, job])
+        except QueueFull:  # somebody else was faster
+            job.folder.remove()
+            raise
+        plan = planned.plan
+        logger.info("Job %s submitted: %d clips, %dx%d", job.id[:8], plan.clips, plan.width, plan.height)
+        return job.id
+
+    def status(self, id: str) -> Status:
+        """How far the job is. Raises UnknownJob."""
+        return self._find(id).status
+
+    def request(self, id: str) -> GenerationRequest:
+        """What was asked, with the paths of the copied inputs. Raises UnknownJob."""
+        return self._find(id).request
+
+    def video(self, id: str) -> Path | None:
+        """The job's video, whole or so far; None before the first clip. Raises UnknownJob."""
+        job = self._find(id)
+        return job.folder.result if job.ready and job.folder.result.is_file() else None
+
+    def history(self, ids: Iterable[str]) -> list[Status]:
+        """The statuses of those of `ids` that are jobs, newest first."""
+        wanted = {id for id in ids if isinstance(id, str)}
+        return [status for status in reversed(self.all()) if status.job in wanted]
+
+    def all(self) -> list[Status]:
+        """The statuses of all jobs, oldest first: for the operator alone, the ids are keys."""
+        with self._changed:
+            return [job.status for job in self._jobs.values()]
+
+    def cancel(self, id: str) -> Status:
+        """End a job: one that waits at once, one that is worked on after the present step; its clips are kept.
+
+        Raises UnknownJob.
+        """
+        return self._cancel(self._find(id))
+
+    def delete(self, id: str) -> None:
+        """Cancel the job if need be and, once it has ended, remove all that is kept of it. Raises UnknownJob."""
+        job = self._find(id)
+        job.unwanted = True
+        if self._cancel(job).state in ENDED:
+            self._forget(job)
+
+    def follow(self, id: str) -> AsyncIterator[Status]:
+        """The job's status now and then every later one, up to its last. Raises UnknownJob."""
+        return self._statuses(self._find(id))
+
+    async def _statuses(self, job: Job) -> AsyncIterator[Status]:
+        follower = Follower(asyncio.get_running_loop())
+        with self._changed:
+            status = job.status
+            job.followers.append(follower)
+        try:
+            yield status
+            while status.state not in ENDED:
+                status = await follower.statuses.get()
+                yield status
+        finally:
+            with self._changed:
+                if follower in job.followers:
+                    job.followers.remove(follower)
+
+    # The worker's side.
+
+    def take(self, stopped: Callable[[], bool]) -> Job | None:
+        """The next job, once there is one; None once `stopped()` is true (asked again at each `wake`)."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or stopped())
+            if stopped():
+                return None
+            job = self._waiting[0]
+            job.began = time.monotonic()
+            job.tell(begun(job.status))
+            self._line_up(self._waiting[1:])
+            return job
+
+    def wake(self) -> None:
+        """Let `take` look again whether to stop."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def record(self, job: Job, event: Event) -> None:
+        """Keep what happened to `job`, which was taken, and tell its followers.
+
+        Raises DiskFull or OSError if it cannot be kept; an end is told all the same.
+        """
+        now = job.elapsed_s
+        if isinstance(event, Finished | Failed | Cancelled):
+            self._end(job, event, now)
+            return
+        if isinstance(event, Started | StageChanged | ClipReady):
+            job.folder.journal.append(event, now)
+        _log(event, job.id[:8])
+        job.pace = measured(job.pace, event, now)
+        with self._changed:
+            if isinstance(event, ClipReady):
+                job.ready = event.clip
+            status = replace(after(job.status, event, now), eta_s=job.pace.eta_s)
+            job.tell(replace(status, message=STOPPING) if job.stopping else status)
+
+    def put_back(self, job: Job) -> None:
+        """Let `job`, which was taken and has not ended, go on later, before all others."""
+        job.worked_s = job.elapsed_s
+        with self._changed:
+            job.status = interrupted(job.status, job.ready)
+            self._line_up([job, *self._waiting])
+
+    # Within.
+
+    def _find(self, id: str) -> Job:
+        with self._changed:
+            job = self._jobs.get(id) if isinstance(id, str) else None
+        if job is None:
+            raise UnknownJob("There is no such job here (any more): check the id, or submit it again.")
+        return job
+
+    def _require_room(self) -> None:
+        waiting = len(self._waiting)
+        if waiting >= self.max_queue:
+            raise QueueFull(f"The queue is full: {waiting} jobs wait, and no more are accepted; try again later.")
+
+    def _line_up(self, waiting: list[Job]) -> None:
+        """Let `waiting` be those who wait, and tell each one whose place is new. Under the lock."""
+        self._waiting = waiting
+        for position, job in enumerate(waiting, start=1):
+            if job.status.position != position:
+                job.tell(queued(job.status, position))
+        self._changed.notify_all()
+
+    def _readmit(self, unfinished: list[Job]) -> None:
+        """At start: let those who were interrupted wait again, in order, the one that was worked on first."""
+        waiting = []
+        for job in unfinished:
+            job.folder.sweep(job.ready, ended=False)
+            if 0 < job.ready == job.status.clips:  # only the last line was missing
+                self._end(job, Finished(job.folder.result), job.worked_s)
+            elif job.tries >= MAX_TRIES:
+                self._end(job, Failed(GIVEN_UP), job.worked_s)
+            else:
+                waiting.append(job)
+        waiting.sort(key=lambda job: job.status.state != "running")
+        for job in waiting:
+            job.status = interrupted(job.status, job.ready)
+        with self._changed:
+            self._line_up(waiting)
+
+    def _cancel(self, job: Job) -> Status:
+        with self._changed:
+            waits = job in self._waiting
+            if waits:
+                self._line_up([other for other in self._waiting if other is not job])
+            elif not job.ended:
+                job.stopping = True
+                job.tell(replace(job.status, message=STOPPING))
+        if waits:
+            self._end(job, Cancelled(), job.worked_s)
+        return job.status
+
+    def _end(self, job: Job, event: Event, now: float) -> None:
+        try:
+            job.folder.sweep(job.ready, ended=True)  # first: on a full disk this makes room for the line
+            job.folder.journal.append(event, now)
+        except Exception:
+            logger.exception("Job %s: its end could not be written down; it will go on at the next start", job.id[:8])
+        _log(event, job.id[:8])
+        with self._changed:
+            job.ended_at = time.time()
+            job.tell(after(job.status, event, now))
+        if job.unwanted:
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        with self._changed:
+            known = self._jobs.pop(job.id, None)
+        if known:
+            try:
+                job.folder.remove()
+            except OSError:
+                logger.exception("Job %s: not all of its files could be removed", job.id[:8])
+
+    def _remove_old(self) -> None:
+        oldest = time.time() - self.keep_results_days * SECONDS_PER_DAY
+        with self._changed:
+            old = [job for job in self._jobs.values() if job.ended_at and job.ended_at < oldest]
+        for job in old if self.keep_results_days else ():
+            self._forget(job)
+
+
+def _log(event: Event, name: str) -> None:
+    match event:
+        case Started(plan, seed):
+            logger.info("Job %s started: %d clips, seed %d", name, plan.clips, seed)
+        case ClipReady(clip, clips):
+            logger.info("Job %s: clip %d of %d is ready", name, clip, clips)
+        case Finished():
+            logger.info("Job %s finished", name)
+        case Failed(message):
+            logger.warning("Job %s failed: %s", name, message)
+        case Cancelled():
+            logger.info("Job %s was cancelled", name)

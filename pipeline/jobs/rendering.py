@@ -1,0 +1,62 @@
+"""From the model's clips to files: every clip is written, remembered from and joined to the video so far."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.events import ClipFrames, ClipReady, Event, Finished, Resume, StageChanged, Started
+from pipeline.jobs.folder import INPUTS, JobFolder
+from pipeline.media.video import join_clips, write_clip
+from pipeline.request import FRAMES_PER_SECOND, GenerationRequest
+
+Generate = Callable[[GenerationRequest, Resume | None], Iterator[Event]]
+
+
+def render(
+    generate: Generate,
+    request: GenerationRequest,
+    folder: Path,
+    resume: Resume | None = None,
+    on_frames: Callable[[np.ndarray], None] | None = None,
+) -> Iterator[Event]:
+    """Drive `generate` and keep its clips in `folder`, an existing one; the last event is Finished with the video.
+
+    Each ClipFrames comes out as StageChanged("encode") and ClipReady; all else is handed on. With `resume` the
+    clips up to it must be in `folder`. `on_frames` gets the frames of each clip as generated, uint8 (T, H, W, 3),
+    before the video is cut to the audio. Closing this closes the generator. Raises what it raises, and DiskFull.
+    """
+    files = JobFolder(folder)
+    with closing(generate(request, resume)) as events:
+        started = next(events)  # the recipe's first event is Started
+        yield started
+        for event in events:
+            if not isinstance(event, ClipFrames):
+                yield event
+                continue
+            if on_frames:
+                on_frames(event.frames)
+            yield StageChanged("encode", event.clip)
+            yield _keep(event, started, request, files)
+            files.forget_motion(before=event.clip)  # not earlier: until it is told, work goes on from the older one
+    yield Finished(files.result)
+
+
+def _keep(event: ClipFrames, started: Started, request: GenerationRequest, files: JobFolder) -> ClipReady:
+    plan, clip = started.plan, event.clip
+    shown = plan.frames_through(clip)
+    clips = files.clips(clip)
+    write_clip(event.frames[: shown - plan.frames_through(clip - 1)], clips[-1])
+    if event.motion is not None:
+        files.save_motion(clip, event.motion)
+    seconds = shown / FRAMES_PER_SECOND
+    settings = settings_of(request, started.seed)
+    join_clips(clips, request.audio, request.audio_start, seconds, files.result, settings)
+    return ClipReady(clip, plan.clips, files.result, shown)
+
+
+def settings_of(request: GenerationRequest, seed: int) -> dict[str, Any]:
+    """What a result says of its making: all settings with the seed in use, without the inputs' paths."""
+    return request.model_dump(mode="json", exclude=set(INPUTS)) | {"seed": seed}

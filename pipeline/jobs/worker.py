@@ -1,0 +1,134 @@
+"""The one thread that works: it makes the model ready, then does the jobs in order, each from start to end.
+
+Nothing that goes wrong in a job ends the thread. All of a generation runs on it, for what torch keeps per thread
+(inference mode, autocast) must not change hands within one.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Protocol
+
+from pipeline.errors import UserError
+from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume
+from pipeline.jobs.queue import Job, JobQueue
+from pipeline.jobs.rendering import render
+from pipeline.request import GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = (
+    "There was not enough memory for this video: choose a smaller size or fewer frames per clip, "
+    "or end other programs that use the machine."
+)
+
+
+class Model(Protocol):
+    """What generates: yields events up to the frames of each clip, and stops when it is closed."""
+
+    def generate(self, request: GenerationRequest, resume: Resume | None = None) -> Iterator[Event]: ...
+
+
+class Worker:
+    """Works on `queue` with the model that `prepare(report)` gives; `report` takes each new state of the model.
+
+    `prepare` runs on the worker's thread while jobs already queue. If it fails, the state says why, and it is
+    called again after `retry`.
+    """
+
+    def __init__(self, queue: JobQueue, prepare: Callable[[Callable[[ModelState], None]], Model]) -> None:
+        self.queue = queue
+        self.prepare = prepare
+        self.model_state = ModelState(state="checking", model="")
+        self._stopping = threading.Event()
+        self._again = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin. A worker is started once."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End after the present step, and wait for that at most `timeout_s`; the job goes on at the next start.
+
+        A model on its way in is not waited for longer than that either: the thread ends with the process.
+        """
+        self._stopping.set()
+        self._again.set()
+        self.queue.wake()
+        self._thread.join(timeout_s)
+
+    def retry(self) -> None:
+        """Make the model ready once more, where that has failed."""
+        if self.model_state.state == "failed":
+            self._again.set()
+
+    def _run(self) -> None:
+        model = self._prepared()
+        while model and (job := self.queue.take(self._stopping.is_set)):
+            self._work(job, model)
+
+    def _prepared(self) -> Model | None:
+        """The model, after as many tries as it takes; None when the worker is to stop."""
+        while not self._stopping.is_set():
+            try:
+                model = self.prepare(self._report)
+                self._report(replace(self.model_state, state="ready"))
+                return model
+            except Exception as error:
+                self._report(replace(self.model_state, state="failed", message=_why_no_model(error)))
+            self._again.wait()
+            self._again.clear()
+        return None
+
+    def _report(self, state: ModelState) -> None:
+        self.model_state = state
+
+    def _work(self, job: Job, model: Model) -> None:
+        try:
+            self._drive(job, model)
+        except Exception as error:
+            self.queue.record(job, Failed(_why_no_video(error, job)))
+
+    def _drive(self, job: Job, model: Model) -> None:
+        """Hand each event of the rendering to the queue, and see after each whether to stop."""
+        resume = job.folder.resume(job.ready)
+        seed = job.status.seed  # drawn before an interruption
+        request = job.request if seed is None else job.request.model_copy(update={"seed": seed})
+        with closing(render(model.generate, request, job.folder.path, resume)) as events:
+            for event in events:
+                self.queue.record(job, event)
+                if isinstance(event, Finished):
+                    return
+                if job.stopping or self._stopping.is_set():
+                    break
+        if job.stopping:
+            self.queue.record(job, Cancelled())
+        else:
+            self.queue.put_back(job)
+
+
+def _why_no_model(error: Exception) -> str:
+    if isinstance(error, UserError):
+        logger.error("The model is not ready: %s", error)
+        return str(error)
+    logger.exception("The model could not be made ready")
+    return "The model could not be made ready: the program's log says why."
+
+
+def _why_no_video(error: Exception, job: Job) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    logger.exception("Job %s ended by an error", job.id[:8])
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    return f"Something went wrong inside the program; its log has the details (job {job.id[:8]})."
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out. Torch is not imported here, so its errors are known by their name and text."""
+    on_card = type(error).__name__ == "OutOfMemoryError"
+    on_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return on_card or on_cpu

@@ -1,0 +1,113 @@
+"""A disk that fills up."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DiskFull
+from pipeline.events import ClipFrames
+from pipeline.jobs.queue import JobQueue
+from pipeline.jobs.worker import Worker
+from pipeline.request import GenerationRequest
+
+from .scripted import Gate, Script, at_step, decoded, files_of, follow
+
+DISK_BYTES = 2_000_000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A real small file system."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"A FULL DISK WAS NOT TRIED: no tmpfs can be mounted here ({error}).")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Write a file that takes all space that is left."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"0" * 4096)
+        except OSError:
+            return ballast
+
+
+def test_a_disk_that_fills_up_fails_that_job_keeps_its_clips_and_spares_the_others(
+    disk: Path, inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue, gate = (
+        JobQueue(disk / "jobs", 20, 10, 7),
+        Gate(lambda event: isinstance(event, ClipFrames) and event.clip == 2),
+    )
+    first, second = queue.submit(inputs), queue.submit(inputs)
+    start(queue, Script(gate))
+    assert gate.reached.wait(30)
+    ballast = fill(disk)
+    gate.opened.set()
+    failed = follow(queue, first)[-1]
+    assert failed.state == "failed"
+    assert "full" in failed.message
+    assert str(disk) not in failed.message
+    assert len(decoded(queue.video(first))) == 5
+    assert "motion-0001.npz" not in files_of(queue.folder / first)
+    ballast.unlink()
+    assert follow(queue, second)[-1].state == "finished"
+    again = JobQueue(queue.folder, 20, 10, 7)
+    assert (again.status(first).state, again.status(first).message) == ("failed", failed.message)
+    assert again.status(second).state == "finished"
+
+
+def test_the_job_after_one_that_was_too_big_is_done_without_help(
+    disk: Path, inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue, gate = JobQueue(disk / "jobs", 20, 10, 7), Gate(at_step(1, 1))
+    first = queue.submit(inputs)
+    second = queue.submit(inputs)
+    start(queue, Script(gate))
+    assert gate.reached.wait(30)
+    ballast = fill(disk)
+    with ballast.open("r+b") as file:  # room for one clip, not for its memory
+        file.truncate(ballast.stat().st_size - 100_000)
+    gate.opened.set()
+    assert follow(queue, first)[-1].state == "failed"
+    assert queue.video(first) is None
+    ballast.unlink()
+    assert follow(queue, second)[-1].state == "finished"
+
+
+def test_a_submission_to_a_full_disk_leaves_nothing_behind(disk: Path, inputs: GenerationRequest):
+    queue = JobQueue(disk / "jobs", 20, 10, 7)
+    ballast = fill(disk)
+    with ballast.open("r+b") as file:
+        file.truncate(ballast.stat().st_size - 12_000)  # room for the portrait, not for the sound
+    with pytest.raises(DiskFull):
+        queue.submit(inputs)
+    assert files_of(queue.folder) == set()
+    assert queue.all() == []
+    ballast.unlink()
+    assert queue.status(queue.submit(inputs)).position == 1
+
+
+def test_an_end_that_cannot_be_written_down_is_told_all_the_same(
+    disk: Path, inputs: GenerationRequest, caplog: pytest.LogCaptureFixture
+):
+    queue = JobQueue(disk / "jobs", 20, 10, 7)
+    job = queue.submit(inputs)
+    events = queue.folder / job / "events.jsonl"
+    lines = events.read_bytes()
+    events.write_bytes(
+        lines + b" " * (-len(lines) % 4096 - 1) + b"\n"
+    )  # to the end of its page: the next line needs one
+    fill(disk)
+    assert queue.cancel(job).state == "cancelled"
+    assert "could not be written down" in caplog.text
