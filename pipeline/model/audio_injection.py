@@ -3,9 +3,10 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers.models.normalization import AdaLayerNorm
-from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
+from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import nn
 
+from pipeline.model.attention import RotaryAttnProcessor
 from pipeline.request import MOTION_FRAMES
 
 MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // 4
@@ -77,7 +78,7 @@ class AudioInjector(nn.Module):
             dim // num_heads,
             eps,
             cross_attention_dim_head=dim // num_heads,
-            processor=WanAttnProcessor(),
+            processor=RotaryAttnProcessor(),
         )
 
     def forward(self, noisy: torch.Tensor, tokens: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:

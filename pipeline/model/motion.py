@@ -56,7 +56,7 @@ def _spread(first: int, last: int, count: int) -> np.ndarray:
 
 
 def rotary_table(positions: np.ndarray, head_dim: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines for `positions` (L, 3), each fp32 (1, L, 1, head_dim), every angle twice (pairs of features).
+    """Cosines and sines for `positions` (L, 3), each fp32 (1, L, 1, head_dim), per pair (cos, cos) and (-sin, sin).
 
     The head's pairs are shared out to frame, row and column; angle = position / 10000^(k / pairs) (spec, section 4.3).
     Computed in fp64: positions are small, but angles decide signs.
@@ -68,4 +68,6 @@ def rotary_table(positions: np.ndarray, head_dim: int, device: torch.device) -> 
         frequencies = 10000.0 ** -(np.arange(count) / count)
         angles.append(positions[:, axis, None] * frequencies)
     angle = np.repeat(np.concatenate(angles, axis=1), 2, axis=1)[None, :, None, :]
-    return tuple(torch.from_numpy(f(angle).astype(np.float32)).to(device) for f in (np.cos, np.sin))
+    sines = np.sin(angle)
+    sines[..., 0::2] *= -1
+    return tuple(torch.from_numpy(x.astype(np.float32)).to(device) for x in (np.cos(angle), sines))

@@ -17,10 +17,15 @@ from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformerBlock
 from torch import nn
 
+from pipeline.model.attention import RotaryAttnProcessor
 from pipeline.model.audio_injection import AudioInjector, CausalAudioEncoder
 from pipeline.model.motion import FramePacker, rotary_table, token_positions, tokens_of
 
 NOISY, REFERENCE, MOTION = range(3)  # kinds of tokens, rows of trainable_cond_mask
+
+# Tokens that go through a feed-forward at once: its inner values are several times as wide as the tokens, and on a CPU
+# a large tensor's memory comes fresh from the system each time, page by page, which costs more than filling it.
+FFN_TOKENS = 2048
 
 # The parts that compute in fp32 whatever the rest does (spec, sections 4.4 to 4.6), by pieces of their names.
 FP32_PARTS = (
@@ -54,45 +59,63 @@ class ClipConditions:
 
 
 class SpeechToVideoBlock(WanTransformerBlock):
-    """Wan's block with a modulation of its own for the noisy tokens, and in some blocks an audio injector after it."""
+    """Wan's block over two streams, the noisy tokens and the others, each with a modulation of its own.
+
+    Some blocks let the noisy tokens hear the speech afterwards.
+    """
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, with_audio: bool):
         super().__init__(dim, ffn_dim, num_heads, cross_attn_norm=True, eps=eps)
+        self.attn1.set_processor(RotaryAttnProcessor())
+        self.attn2.set_processor(RotaryAttnProcessor())
         self.audio_injector = AudioInjector(dim, num_heads, eps) if with_audio else None
 
     def forward(
-        self, hidden_states: torch.Tensor, modulation: torch.Tensor, noisy: int, clip: ClipConditions
-    ) -> torch.Tensor:
-        """One block over `hidden_states`, fp32 (B, L, D), of which the first `noisy` tokens are the noisy ones.
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        modulation: torch.Tensor,
+        clip: ClipConditions,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One block over the noisy tokens `hidden_states` and the others `encoder_hidden_states`, fp32 (B, L, D) each.
 
-        `modulation`, fp32 (B, 2, 6, D), comes from the time embedding: row 0 for the noisy tokens, row 1 for the rest.
+        `modulation`, fp32 (B, 2, 6, D), comes from the time embedding: row 0 is for the noisy tokens, row 1 for the rest.
+        Returns both streams. (The names are those by which diffusers' caches know two streams.)
         """
-        table = self.scale_shift_table.float() + modulation
-        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(2)
-        x, dtype = hidden_states, clip.text.dtype
-        y = self.attn1(_modulate(self.norm1(x), scale1, shift1, noisy).to(dtype), rotary_emb=clip.rotary)
-        x = _add_gated(x, y, gate1, noisy)
-        x = x + self.attn2(self.norm2(x).to(dtype), clip.text)
-        y = self.ffn(_modulate(self.norm3(x), scale2, shift2, noisy).to(dtype))
-        x = _add_gated(x, y, gate2, noisy)
+        streams, dtype = (hidden_states, encoder_hidden_states), clip.text.dtype
+        tables = (self.scale_shift_table.float() + modulation).unbind(1)  # per stream (B, 6, D)
+        normed = [_modulated(self.norm1, x, *table[:, :2].unbind(1)) for x, table in zip(streams, tables, strict=True)]
+        mixed = self.attn1(torch.cat(normed, dim=1).to(dtype), rotary_emb=clip.rotary)
+        mixed = mixed.split([x.shape[1] for x in streams], dim=1)
+        noisy, others = (
+            self._think(_add_gated(x, y, table[:, 2]), table, clip.text)
+            for x, y, table in zip(streams, mixed, tables, strict=True)
+        )
         if self.audio_injector is not None:
-            heard = self.audio_injector(x[:, :noisy], clip.audio_tokens, clip.audio_vectors)
-            x = torch.cat([x[:, :noisy] + heard, x[:, noisy:]], dim=1)
-        return x
+            noisy = noisy + self.audio_injector(noisy, clip.audio_tokens, clip.audio_vectors)
+        return noisy, others
+
+    def _think(self, x: torch.Tensor, table: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Cross-attention to the text and the feed-forward, token by token."""
+        x = x + self.attn2(self.norm2(x).to(text.dtype), text)
+        shift, scale, gate = table[:, 3:].unbind(1)
+        y = _modulated(self.norm3, x, shift, scale).to(text.dtype)
+        y = torch.cat([self.ffn(part) for part in y.split(FFN_TOKENS, dim=1)], dim=1)
+        return _add_gated(x, y, gate)
 
 
-def _modulate(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, noisy: int) -> torch.Tensor:
-    """x * (1 + scale) + shift, with the row of `scale` and `shift` (B, 2, D) that each token's kind has."""
-    parts = x[:, :noisy], x[:, noisy:]
-    return torch.cat(
-        [torch.addcmul(shift[:, i, None], part, 1 + scale[:, i, None]) for i, part in enumerate(parts)], dim=1
-    )
+def _modulated(norm: nn.LayerNorm, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """norm(x) * (1 + scale) + shift for `x` fp32 (B, L, D), `shift` and `scale` (B, D).
+
+    Scale and shift go in as the norm's own weight and bias: one pass over memory in place of three.
+    """
+    rows = zip(x, 1 + scale, shift, strict=True)
+    return torch.stack([F.layer_norm(row, norm.normalized_shape, *affine, norm.eps) for row, *affine in rows])
 
 
-def _add_gated(x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor, noisy: int) -> torch.Tensor:
-    """x + gate * y in fp32, with the row of `gate` (B, 2, D) that each token's kind has."""
-    parts = (x[:, :noisy], y[:, :noisy]), (x[:, noisy:], y[:, noisy:])
-    return torch.cat([torch.addcmul(a, b.float(), gate[:, i, None]) for i, (a, b) in enumerate(parts)], dim=1)
+def _add_gated(x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """x + gate * y in fp32, for `gate` (B, D)."""
+    return (y * gate[:, None]).add_(x)
 
 
 class SpeechToVideoTransformer(
@@ -175,15 +198,13 @@ class SpeechToVideoTransformer(
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
         """The flow at `latents` (B, 16, F, h, w) and `timestep` (B,) from 0 to 1000; fp32, shaped as `latents`."""
         patches = self.patch_embedding(latents.to(self.patch_embedding.weight.dtype))
-        noisy_tokens = tokens_of(patches).float() + clip.pose_tokens
-        noisy = noisy_tokens.shape[1]
-        x = torch.cat([noisy_tokens, clip.other_tokens], dim=1)
+        noisy, others = tokens_of(patches).float() + clip.pose_tokens, clip.other_tokens
         # The other tokens are clean: their time is always 0.
         time, modulation = self._embed_time(torch.stack([timestep, torch.zeros_like(timestep)], dim=1))
         for block in self.blocks:
-            x = block(x, modulation, noisy, clip)
+            noisy, others = block(noisy, others, modulation, clip)
         shift, scale = (self.scale_shift_table + time[:, :1]).chunk(2, dim=1)
-        x = self.proj_out(self.norm_out(x[:, :noisy]) * (1 + scale) + shift)
+        x = self.proj_out(self.norm_out(noisy) * (1 + scale) + shift)
         return self._unpatchify(x, patches.shape[2:])
 
     def _embed_time(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

