@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,8 @@ class JobFolder:
         kept |= set() if ended else {self.motion(clip).name}
         for file in self.path.iterdir():
             if file.is_file() and file.name not in kept and file.stem not in INPUTS.values():
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # what stays takes space, but is written over or passed over later
+                    file.unlink()
 
     def remove(self) -> None:
         """Remove the folder; where that is interrupted, the next start finds and removes what is left."""

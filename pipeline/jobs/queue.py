@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -105,9 +106,9 @@ class JobQueue:
             sweep_leftovers(folder)
             stored = stored_jobs(folder)
         except OSError as error:
-            raise InvalidSetting(
-                f"{folder} cannot hold the jobs ({error.strerror}): set another OUTPUT_DIR."
-            ) from error
+            raise InvalidSetting(f"{folder} cannot hold jobs ({error.strerror}): set another OUTPUT_DIR.") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InvalidSetting(f"{folder} cannot hold jobs (it cannot be written to): set another OUTPUT_DIR.")
         for job in map(Job.of, stored):
             self._jobs[job.id] = job
         self._readmit([job for job in self._jobs.values() if not job.ended])

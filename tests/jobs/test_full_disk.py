@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DiskFull
-from pipeline.events import ClipFrames
+from pipeline.errors import DiskFull, InvalidSetting
+from pipeline.events import ClipFrames, Started
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.request import GenerationRequest
@@ -42,60 +42,65 @@ def fill(disk: Path) -> Path:
             return ballast
 
 
+def leave(free: int, ballast: Path) -> None:
+    """Make the ballast so many bytes smaller."""
+    with ballast.open("r+b") as file:
+        file.truncate(ballast.stat().st_size - free)
+
+
 def test_a_disk_that_fills_up_fails_that_job_keeps_its_clips_and_spares_the_others(
     disk: Path, inputs: GenerationRequest, start: Callable[..., Worker]
 ):
-    queue, gate = (
-        JobQueue(disk / "jobs", 20, 10, 7),
-        Gate(lambda event: isinstance(event, ClipFrames) and event.clip == 2),
-    )
-    first, second = queue.submit(inputs), queue.submit(inputs)
-    start(queue, Script(gate))
-    assert gate.reached.wait(30)
+    queue = JobQueue(disk / "jobs", 20, 10, 7)
+    within_first = Gate(lambda event: isinstance(event, ClipFrames) and event.clip == 2)
+    within_second = Gate(lambda event: isinstance(event, Started) and event.seed == 2)
+    start(queue, Script(lambda event: (within_first(event), within_second(event))))
+    first, second = (queue.submit(inputs.model_copy(update={"seed": seed})) for seed in (1, 2))
+    assert within_first.reached.wait(30)
     ballast = fill(disk)
-    gate.opened.set()
-    failed = follow(queue, first)[-1]
+    failed = follow(queue, first, then=within_first.opened.set)[-1]
     assert failed.state == "failed"
     assert "full" in failed.message
     assert str(disk) not in failed.message
     assert len(decoded(queue.video(first))) == 5
     assert "motion-0001.npz" not in files_of(queue.folder / first)
     ballast.unlink()
-    assert follow(queue, second)[-1].state == "finished"
+    assert follow(queue, second, then=within_second.opened.set)[-1].state == "finished"
     again = JobQueue(queue.folder, 20, 10, 7)
     assert (again.status(first).state, again.status(first).message) == ("failed", failed.message)
     assert again.status(second).state == "finished"
 
 
-def test_the_job_after_one_that_was_too_big_is_done_without_help(
+def test_a_disk_without_room_for_the_memory_of_the_first_clip_leaves_nothing_of_it(
     disk: Path, inputs: GenerationRequest, start: Callable[..., Worker]
 ):
     queue, gate = JobQueue(disk / "jobs", 20, 10, 7), Gate(at_step(1, 1))
-    first = queue.submit(inputs)
-    second = queue.submit(inputs)
+    job = queue.submit(inputs)
     start(queue, Script(gate))
     assert gate.reached.wait(30)
-    ballast = fill(disk)
-    with ballast.open("r+b") as file:  # room for one clip, not for its memory
-        file.truncate(ballast.stat().st_size - 100_000)
-    gate.opened.set()
-    assert follow(queue, first)[-1].state == "failed"
-    assert queue.video(first) is None
-    ballast.unlink()
-    assert follow(queue, second)[-1].state == "finished"
+    leave(100_000, fill(disk))
+    assert follow(queue, job, then=gate.opened.set)[-1].state == "failed"
+    assert queue.video(job) is None
+    assert files_of(queue.folder / job) == {"request.json", "events.jsonl", "portrait.png", "audio.wav"}
 
 
 def test_a_submission_to_a_full_disk_leaves_nothing_behind(disk: Path, inputs: GenerationRequest):
     queue = JobQueue(disk / "jobs", 20, 10, 7)
     ballast = fill(disk)
-    with ballast.open("r+b") as file:
-        file.truncate(ballast.stat().st_size - 12_000)  # room for the portrait, not for the sound
+    leave(12_000, ballast)  # room for the portrait, not for the sound
     with pytest.raises(DiskFull):
         queue.submit(inputs)
     assert files_of(queue.folder) == set()
     assert queue.all() == []
     ballast.unlink()
     assert queue.status(queue.submit(inputs)).position == 1
+
+
+def test_a_disk_that_cannot_be_written_to_is_a_wrong_setting(disk: Path):
+    (disk / "jobs").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(InvalidSetting, match="cannot be written to"):
+        JobQueue(disk / "jobs", 20, 10, 7)
 
 
 def test_an_end_that_cannot_be_written_down_is_told_all_the_same(

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
@@ -74,6 +76,24 @@ def test_a_full_queue_says_how_many_wait(open_queue: Callable[..., JobQueue], in
     assert len(files_of(queue.folder)) == 2
     queue.cancel(job)
     assert queue.status(queue.submit(inputs)).position == 2
+
+
+def test_of_many_who_submit_at_once_only_as_many_as_fit_get_in(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest
+):
+    queue, together = open_queue(max_queue=2), threading.Barrier(6)
+
+    def submit(_: int) -> bool:
+        together.wait(30)
+        try:
+            return bool(queue.submit(inputs))
+        except QueueFull:
+            return False
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(submit, range(6))) == 2
+    assert files_of(queue.folder) == {status.job for status in queue.all()}
+    assert [status.position for status in queue.all()] == [1, 2]
 
 
 def test_the_job_that_is_worked_on_takes_no_place(
