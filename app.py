@@ -12,8 +12,6 @@ from pipeline.errors import UserError
 from pipeline.events import ModelState
 from pipeline.settings import Settings, read_settings
 
-LARGEST_WAIT_S = 3  # for connections that are open at the end: pages keep one open for as long as they are
-
 
 def main() -> int:
     """Serve until the end; gives the exit status."""
@@ -45,13 +43,11 @@ def listening(host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
-    import uvicorn
-
     from pipeline.jobs.queue import JobQueue
     from pipeline.jobs.worker import Worker
     from pipeline.store.catalogue import entry_for
     from pipeline.web.signin import credentials
-    from pipeline.web.site import build_site
+    from pipeline.web.site import build_server, build_site
     from pipeline.web.studio import Studio
 
     folder = settings.output_dir
@@ -59,9 +55,8 @@ def serve(settings: Settings, door: socket.socket) -> None:
     queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
     worker = Worker(queue, lambda report: prepare(settings, report))
     site = build_site(Studio(queue, worker, entry), credentials(settings, folder))
-    config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=LARGEST_WAIT_S)
     logging.info("The page is on http://%s:%d", settings.host, settings.port)
-    uvicorn.Server(config).run(sockets=[door])
+    build_server(site).run(sockets=[door])
 
 
 def prepare(settings: Settings, report: Callable[[ModelState], None]) -> object:

@@ -45,8 +45,8 @@ QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private",
 def build_page(studio: Studio) -> gr.Blocks:
     """The page that serves `studio`."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)) as page:
+        add_endpoints(studio)  # first: a name that an event of the page had taken would get a number
         Page(studio, page)
-        add_endpoints(studio)
     page.max_threads = studio.queue.max_queue + FOLLOWERS  # each /generate that is followed holds one of these
     return page.queue()
 

@@ -1,20 +1,25 @@
 """The web application as a whole: health for those who operate it, page and API for those who use it."""
 
 import asyncio
+import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
+import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.routing import Mount
 
 from pipeline.jobs.worker import Worker
 from pipeline.web.page import STYLE, THEME, build_page
 from pipeline.web.studio import Studio
 
 LARGEST_UPLOAD = "500mb"
+CLOSE_SECONDS = 2  # that connections are waited for at the end
 STOP_SECONDS = 5  # that the worker is waited for at the end; its job goes on at the next start all the same
 
 
@@ -49,13 +54,30 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     )
 
 
+class SiteServer(uvicorn.Server):
+    """Serves a site, and at the end closes the streams that pages keep open for as long as they are looked at."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: what still goes on after a moment is cut off, which is not worth an entry in the log."""
+        for mount in self.config.app.routes:
+            if isinstance(mount, Mount):
+                mount.app.stop_event.set()
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
+def build_server(site: FastAPI) -> SiteServer:
+    """What serves `site` on sockets that are given to its `run`."""
+    return SiteServer(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=CLOSE_SECONDS))
+
+
 def _add_health(site: FastAPI, worker: Worker) -> None:
-    @site.get("/healthz")
+    @site.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> JSONResponse:
         """Whether the process lives."""
         return JSONResponse({"status": "alive"})
 
-    @site.get("/readyz")
+    @site.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
         """Whether the model can generate, and if not, how far it is."""
         state = worker.model_state

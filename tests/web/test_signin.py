@@ -1,0 +1,109 @@
+"""Signing in: who has to, and that nothing but the two health routes is to be had without."""
+
+import logging
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import handle_file
+from gradio_client.exceptions import AuthenticationError
+
+from pipeline.errors import InvalidSetting
+from pipeline.settings import Settings
+from pipeline.web.signin import credentials, is_loopback
+
+from .conftest import Served
+
+OWNER = ("studio", "correct horse")
+
+
+@pytest.fixture(autouse=True)
+def outside_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", "localhost.example.org")],
+)
+def test_loopback_is_told_from_what_others_can_reach(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_nobody_signs_in_on_loopback_in_a_space_or_where_it_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert credentials(Settings(host="127.0.0.1", app_password="secret"), tmp_path) is None
+    assert credentials(Settings(host="0.0.0.0", app_auth="off"), tmp_path) is None
+    monkeypatch.setenv("SPACE_ID", "someone/something")
+    assert credentials(Settings(host="0.0.0.0"), tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_of_ones_own_is_neither_kept_nor_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    settings = Settings(host="0.0.0.0", app_username="me", app_password="my own secret")
+
+    assert credentials(settings, tmp_path) == ("me", "my own secret")
+    assert list(tmp_path.iterdir()) == []
+    assert "my own secret" not in caplog.text
+
+
+def test_a_made_up_password_is_told_at_each_start_and_stays_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "output"
+
+    name, password = credentials(Settings(host="0.0.0.0"), folder)
+    again = credentials(Settings(host="0.0.0.0"), folder)
+
+    assert (name, len(password)) == ("studio", 16)
+    assert again == (name, password)
+    assert caplog.text.count(password) == 2
+    assert [file.name for file in folder.iterdir()] == ["password"]
+    assert stat.S_IMODE((folder / "password").stat().st_mode) == 0o600
+
+
+def test_a_password_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidSetting, match="set APP_PASSWORD"):
+        credentials(Settings(host="0.0.0.0"), tmp_path / "file")
+
+
+def test_without_signing_in_there_is_only_the_form_and_health(serve: Callable[..., Served]) -> None:
+    url = serve(credentials=OWNER).url
+    with httpx.Client(base_url=url) as stranger:
+        assert '"auth_required":true' in stranger.get("/").text
+        assert stranger.get("/healthz").status_code == 200
+        assert stranger.get("/readyz").status_code in (200, 503)
+        closed = [
+            *("/config", "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/file=/etc/hostname"),
+            *("/gradio_api/queue/data?session_hash=x", "/gradio_api/queue/status"),
+        ]
+        for path in closed:
+            assert stranger.get(path).status_code == 401, path
+        for path in ("queue/join", "call/model", "call/v2/model", "run/predict", "run/model", "upload"):
+            assert stranger.post(f"/gradio_api/{path}", json={"data": []}).status_code == 401, path
+        wrong = stranger.post("/login", data={"username": "studio", "password": "battery staple"})
+        assert wrong.status_code == 400
+
+
+def test_clients_sign_in_and_fetch_files_that_strangers_do_not_get(
+    serve: Callable[..., Served], portrait: Path, voice: Path
+) -> None:
+    served = serve(credentials=OWNER)
+    served.model.let_all()
+    with pytest.raises((AuthenticationError, ValueError)):
+        served.client()
+
+    client = served.client(auth=OWNER, download_files=False)
+    files = {"portrait": handle_file(portrait), "audio": handle_file(voice)}
+    video, status = list(client.submit(**files, api_name="/generate"))[-1]
+
+    assert status["state"] == "finished"
+    assert httpx.get(video["url"], cookies=dict(client.cookies)).status_code == 200
+    assert httpx.get(video["url"]).status_code == 401
