@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.errors import InvalidSetting
 
-REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NAME = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"  # as the Hub allows them
+REPOSITORY = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>.+))?")
 REVISION_NAME = re.compile(r"[\w][\w./-]*")
 DEFAULT_MODEL = "wan2.2-s2v-14b"
 BUNDLED_MODELS = Path(__file__).parents[2] / "assets"
@@ -143,13 +144,14 @@ def _at_revision(entry: ModelEntry, revision: str | None) -> ModelEntry:
 
 
 def _repository_entry(model: str, revision: str | None) -> ModelEntry:
-    repository, _, own_revision = model.partition("@")
-    if ("@" in model and not own_revision) or not REPOSITORY_NAME.fullmatch(repository) or ".." in repository:
+    match = REPOSITORY.fullmatch(model)
+    if match is None:
         names = ", ".join(dict.fromkeys(entry.name for entry in CATALOGUE))
         raise InvalidSetting(
             f"MODEL={model!r} cannot be used: give {names}, a folder that exists, or a Hub repository "
             "OWNER/NAME[@REVISION]."
         )
+    repository, own_revision = match["repository"], match["revision"]
     entry = ModelEntry(name=model, title=repository, variant="as found", repository=repository)
     source = "MODEL" if own_revision else "MODEL_REVISION"
     return _with_revision(entry, source, own_revision or revision or "main")

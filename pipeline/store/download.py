@@ -173,8 +173,6 @@ class Download:
         while True:
             reports = process.reports(self._pace.poll_s)
             ends = [self._is_end(report) for report in reports]
-            if any(ends):
-                return
             done, now = self._bytes_done(), time.monotonic()
             if reports or done != seen:
                 moved_at, seen = now, done
@@ -182,6 +180,8 @@ class Download:
                 raise Interrupted(f"no data has come for {quiet:.0f} s")
             message = f"no data for {quiet:.0f} s" if quiet >= QUIET_S else ""
             yield self._tell("downloading", done, self._manifest.total_bytes, next(iter(self._working), None), message)
+            if any(ends):
+                return
 
     def _is_end(self, report: dict[str, Any]) -> bool:
         """Take note of a report of the process; whether it was the last."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.errors import OfflineModeIsEnabled
 from tqdm import tqdm
 
 from pipeline.store.redaction import redact
@@ -38,7 +38,8 @@ DISK_ERRORS = {
     errno.EPERM: (),
     errno.EROFS: ("Read-only file system",),
 }
-RETRYABLE_STATUS = (408, 429)
+REFUSALS = (401, 403, 404)
+UNLISTED = ("RevisionNotFound", "EntryNotFound")  # what the Hub calls a 404 that is not the repository's
 
 
 class Reports:
@@ -147,8 +148,7 @@ def fetch_files(reports: Reports, repository: str, commit: str, folder: str, fil
 
 
 def _is_final(failure: Failure) -> bool:
-    refused = failure.status is not None and 400 <= failure.status < 500 and failure.status not in RETRYABLE_STATUS
-    return failure.errno is not None or failure.offline or refused
+    return failure.errno is not None or failure.offline or failure.refused
 
 
 def failure_of(error: BaseException, file: str | None = None) -> Failure:
@@ -165,10 +165,18 @@ def failure_of(error: BaseException, file: str | None = None) -> Failure:
         errno=next((number for e in errors if (number := _disk_errno(e))), None),
         offline=any(isinstance(e, OfflineModeIsEnabled) for e in errors),
         unreached=unreached,
-        unlisted=any(isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) for e in errors),
+        refused=_is_refusal(response),
+        unlisted=response is not None and response.headers.get("X-Error-Code") in UNLISTED,
         token=token is not None,
         retry_after_s=_retry_after_s(response),
     )
+
+
+def _is_refusal(response: Any) -> bool:
+    """Whether the Hub itself says no; what a file server behind it says may pass, as a link that has run out."""
+    if response is None or response.status_code not in REFUSALS:
+        return False
+    return str(response.request.url).startswith(huggingface_hub.constants.ENDPOINT)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -46,9 +46,16 @@ def _flaws(folder: Path, entry: ModelEntry) -> Iterator[str]:
             if _is_cut_off(path):
                 yield f"{path.relative_to(folder)} is damaged or not wholly there"
     for index in folder.glob("*.safetensors.index.json"):
-        for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values())):
-            if not (folder / name).is_file():
-                yield f"{name} is missing"
+        yield from _missing_shards(index)
+
+
+def _missing_shards(index: Path) -> Iterator[str]:
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        yield f"{index.name} is damaged"
+        return
+    yield from (f"{name} is missing" for name in names if not (index.parent / str(name)).is_file())
 
 
 def _is_cut_off(path: Path) -> bool:

@@ -97,7 +97,7 @@ def _candidates(entry: ModelEntry, settings: Settings, places: Places) -> Iterat
 def _snapshots(cache: Path, entry: ModelEntry) -> Iterator[Path]:
     """The folder of the wanted revision in a Hugging Face cache, if there is one."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
     try:
         snapshot = snapshot_download(
@@ -107,7 +107,9 @@ def _snapshots(cache: Path, entry: ModelEntry) -> Iterator[Path]:
             local_files_only=True,
             allow_patterns=entry.required,
         )
-    except (LocalEntryNotFoundError, HFValidationError):
+    except IncompleteSnapshotError as error:
+        snapshot = error.snapshot_path  # what it lacks is said by whoever looks into it
+    except LocalEntryNotFoundError:
         return
     yield Path(snapshot)
 

@@ -40,6 +40,7 @@ def obtain_model(
         search.destination.mkdir(parents=True, exist_ok=True)
         while shortcoming(search.destination, entry) is not None:
             yield from _download_or_wait(entry, search.destination, settings, pace)
+    log.info("%s: the model is whole in %s", entry.name, search.destination)
     return search.destination
 
 

@@ -17,6 +17,7 @@ class Failure:
     errno: int | None = None  # of the disk
     unreached: bool = False  # the network failed
     offline: bool = False  # HF_HUB_OFFLINE is set
+    refused: bool = False  # the Hub itself says no: 401, 403 or 404
     unlisted: bool = False  # the repository is there, this revision or file of it is not
     token: bool = False  # a token was sent
     retry_after_s: float | None = None
@@ -39,7 +40,7 @@ def trouble(failure: Failure, repository: str, revision: str, folder: object) ->
             f"{repository} is not on this machine and HF_HUB_OFFLINE forbids to download it: unset HF_HUB_OFFLINE, or "
             "set MODEL to a folder that holds the model."
         )
-    if failure.status in (401, 403, 404):
+    if failure.refused:
         return ModelUnavailable(_refusal(failure, repository, revision))
     return Interrupted(_passing(failure), failure.retry_after_s)
 

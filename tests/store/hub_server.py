@@ -38,7 +38,7 @@ class Fault:
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `files` (path -> bytes or a file) as `repository` at COMMIT; `revisions` are the names that it has for it."""
+    """Serves `files` (path -> bytes or a file) as `repository` at COMMIT, which it also knows as `revisions`."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -122,11 +122,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Be quiet."""
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """Headers alone."""
         self.answer()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Everything else."""
         self.answer()
 

@@ -73,7 +73,9 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 def hidden_files(folder: Path) -> list[str]:
     """The program's own files in `folder`."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.relative_to(folder).parts[0][0] == ".")
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.relative_to(folder).parts[0][0] == "."
+    )
 
 
 def listing(folder: Path) -> list[tuple]:

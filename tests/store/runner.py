@@ -1,6 +1,6 @@
 """A program that wants a model, as a process of its own: one JSON line per state, at the end {"folder"} or {"error"}.
 
-python tests/store/runner.py MODEL PACE, with PACE a JSON object of the fields of Pace; the rest comes from the environment.
+python tests/store/runner.py MODEL PACE, with PACE a JSON object of the fields of Pace; all else is in the environment.
 """
 
 import json
