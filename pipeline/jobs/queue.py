@@ -87,7 +87,7 @@ class Job:
 class JobQueue:
     """All jobs of the folder `folder`, which is made if need be. Safe to use from any thread.
 
-    A job that was interrupted (by the end of the process, at whatever moment) waits again, before all others.
+    After the end of a process, at whatever moment, its jobs wait again: first the one that it was at work on.
     At most `max_queue` jobs wait. Jobs that ended over `keep_results_days` ago are removed at start and with each
     new job; 0 keeps them for ever. No file is touched under the lock: asking for a status never waits for a disk.
     """
