@@ -71,7 +71,7 @@ def run(arguments: Sequence[str], *, said_to_it: bytes = b"", limit_s: float = R
 
     Raises FfmpegFailed, or OSError (ENOSPC, EDQUOT) if it could not write for want of space.
     """
-    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *arguments]
+    command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", *arguments]
     try:
         done = subprocess.run(command, input=said_to_it, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str], *, said_to_it: bytes = b"", limit_s: float = R
 def raise_for_status(status: int, said: str) -> None:
     """Raise OSError (ENOSPC, EDQUOT) if ffmpeg `said` that it lacked space, FfmpegFailed for any other failure.
 
-    A full disk counts whatever the status is: ffmpeg has been seen to end well without the end of its file.
+    Want of space counts whatever the status is: a file whose end is missing is not a result.
     """
     for code, words in WANT_OF_SPACE.items():
         if words in said:

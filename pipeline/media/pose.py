@@ -31,7 +31,7 @@ def read_pose_frames(path: Path, first: int, count: int) -> np.ndarray:
         *("-copyts", "-start_at_zero", "-noaccurate_seek", "-ss", start),
         *input_arguments(path, MOVIE),
         *("-map", "0:V:0", "-vf", _sampling(start, count), "-fps_mode", "passthrough"),
-        *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"),
+        *("-f", "image2pipe", "-c:v", "ppm", "pipe:1"),
     ]
     try:
         with reading(arguments) as pipe:
@@ -54,7 +54,7 @@ def _sampling(start: str, count: int) -> str:
     scale = rf"min(1\,sqrt({KEPT_PIXELS}/(iw*ih)))"
     return (
         f"fps={FRAMES_PER_SECOND}:round=up:start_time={start},trim=end_frame={count},"
-        f"scale=w=max(1\\,trunc(iw*{scale})):h=max(1\\,trunc(ih*{scale}))"
+        f"scale=w=max(1\\,trunc(iw*{scale})):h=max(1\\,trunc(ih*{scale})):flags=accurate_rnd+full_chroma_int,format=rgb24"
     )
 
 

@@ -75,7 +75,7 @@ def read_settings_from(path: Path) -> dict[str, Any] | None:
     """
     check_input(path, "video", "an MP4 video")
     try:
-        told = run(["-nostdin", *input_arguments(path, MOVIE), "-map_chapters", "-1", "-f", "ffmetadata", "pipe:1"])
+        told = run([*input_arguments(path, MOVIE), "-map_chapters", "-1", "-f", "ffmetadata", "pipe:1"])
     except FfmpegFailed:
         raise InvalidRequest(f"video: {shown(path)} is not an MP4 video that can be read; give one.") from None
     try:

@@ -1,8 +1,7 @@
 """The official checkpoint folder, read strictly: names, shapes and switches are checked before anything is computed."""
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +23,74 @@ SWITCHES = {
     "trainable_token_pos_emb": False,
 }
 
-# Official names of the transformer's tensors -> those of SpeechToVideoTransformer, in order of application.
-_TRANSFORMER_NAMES = [
-    (r"^text_embedding\.0\.", "condition_embedder.text_embedder.linear_1."),
-    (r"^text_embedding\.2\.", "condition_embedder.text_embedder.linear_2."),
-    (r"^time_embedding\.0\.", "condition_embedder.time_embedder.linear_1."),
-    (r"^time_embedding\.2\.", "condition_embedder.time_embedder.linear_2."),
-    (r"^time_projection\.1\.", "condition_embedder.time_proj."),
-    (r"^head\.head\.", "proj_out."),
-    (r"^head\.modulation$", "scale_shift_table"),
-    (r"^casual_audio_encoder\.(encoder\.)?", "audio_encoder."),
-    (r"^(blocks\.\d+)\.self_attn\.", r"\1.attn1."),
-    (r"^(blocks\.\d+)\.cross_attn\.", r"\1.attn2."),
-    (r"^(blocks\.\d+)\.norm3\.", r"\1.norm2."),
-    (r"^(blocks\.\d+)\.modulation$", r"\1.scale_shift_table"),
-    (r"^(blocks\.\d+)\.ffn\.0\.", r"\1.ffn.net.0.proj."),
-    (r"^(blocks\.\d+)\.ffn\.2\.", r"\1.ffn.net.2."),
-]
-_ATTENTION_NAMES = [(r"\.([qkv])\.(weight|bias)$", r".to_\1.\2"), (r"\.o\.(weight|bias)$", r".to_out.0.\1")]
+# Names of modules (or of single tensors) in official files -> those in the classes that are used here.
+_ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0", "norm_q": "norm_q", "norm_k": "norm_k"}
+_BLOCK = {
+    **{f"self_attn.{official}": f"attn1.{ours}" for official, ours in _ATTENTION.items()},
+    **{f"cross_attn.{official}": f"attn2.{ours}" for official, ours in _ATTENTION.items()},
+    "norm3": "norm2",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+    "modulation": "scale_shift_table",
+}
+_AUDIO_ENCODER = {
+    "weights": "weights",
+    "encoder.padding_tokens": "padding_tokens",
+    "encoder.final_linear": "final_linear",
+    **{f"encoder.{conv}.conv": f"{conv}.conv" for conv in ("conv1_local", "conv1_global", "conv2", "conv3")},
+}
+_AROUND_BLOCKS = {
+    **{name: name for name in ("patch_embedding", "cond_encoder", "trainable_cond_mask")},
+    **{f"frame_packer.{name}": f"frame_packer.{name}" for name in ("proj", "proj_2x", "proj_4x")},
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "head.head": "proj_out",
+    "head.modulation": "scale_shift_table",
+    **{f"casual_audio_encoder.{official}": f"audio_encoder.{ours}" for official, ours in _AUDIO_ENCODER.items()},
+}
+_TEXT_BLOCK = {
+    "norm1": "layer.0.layer_norm",
+    **{f"attn.{name}": f"layer.0.SelfAttention.{name}" for name in "qkvo"},
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "norm2": "layer.1.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
 
-_TEXT_ENCODER_NAMES = [
-    (r"^token_embedding\.", "shared."),
-    (r"^norm\.", "encoder.final_layer_norm."),
-    (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
-    (r"^blocks\.(\d+)\.attn\.", r"encoder.block.\1.layer.0.SelfAttention."),
-    (r"^blocks\.(\d+)\.pos_embedding\.embedding\.", r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."),
-    (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
-    (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
-    (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
-    (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
-]
 
-
-def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def transformer_name(official: str, audio_inject_layers: tuple[int, ...]) -> str:
-    """The name in SpeechToVideoTransformer of the tensor that official checkpoints (and LoRAs) call `official`.
+def transformer_names(num_layers: int, audio_inject_layers: Sequence[int]) -> dict[str, str]:
+    """Official name of a module -> its name in SpeechToVideoTransformer.
 
     Injectors are numbered in official files and lie in their blocks here: injector i in block audio_inject_layers[i].
     """
-    match = re.match(r"^audio_injector\.(injector|injector_adain_layers)\.(\d+)\.(.*)$", official)
-    if match and int(match[2]) < len(audio_inject_layers):
-        part = {"injector": "attn", "injector_adain_layers": "norm"}[match[1]]
-        official = f"blocks.{audio_inject_layers[int(match[2])]}.audio_injector.{part}.{match[3]}"
-    return _rename(_rename(official, _TRANSFORMER_NAMES), _ATTENTION_NAMES)
+    names = dict(_AROUND_BLOCKS)
+    for n in range(num_layers):
+        names |= {f"blocks.{n}.{official}": f"blocks.{n}.{ours}" for official, ours in _BLOCK.items()}
+    for i, n in enumerate(audio_inject_layers):
+        inside = f"blocks.{n}.audio_injector"
+        names |= {f"audio_injector.injector.{i}.{o}": f"{inside}.attn.{ours}" for o, ours in _ATTENTION.items()}
+        names[f"audio_injector.injector_adain_layers.{i}.linear"] = f"{inside}.norm.linear"
+    return names
 
 
-def text_encoder_name(official: str) -> str:
-    """The name in transformers' UMT5EncoderModel of the tensor that the official file calls `official`."""
-    return _rename(official, _TEXT_ENCODER_NAMES)
+def text_encoder_names(num_layers: int) -> dict[str, str]:
+    """Official name of a module -> its name in transformers' UMT5EncoderModel."""
+    names = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
+    for n in range(num_layers):
+        names |= {f"blocks.{n}.{official}": f"encoder.block.{n}.{ours}" for official, ours in _TEXT_BLOCK.items()}
+    return names
+
+
+def rename(tensor: str, names: Mapping[str, str]) -> str:
+    """The name of `tensor` by `names` of modules or tensors; one that they do not know stays as it is."""
+    if tensor in names:
+        return names[tensor]
+    module, _, leaf = tensor.rpartition(".")
+    return f"{names[module]}.{leaf}" if module in names else tensor
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -165,17 +179,24 @@ def official_transformer_config(folder: Path, shapes: Mapping[str, tuple[int, ..
         ) from error
 
 
-def check_tensors(part: str, module: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the tensors of `module` with those of its file; raises ModelUnavailable, naming one that differs."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    for names, fault in ((wanted.keys() - shapes.keys(), "lacks"), (shapes.keys() - wanted.keys(), "has an unknown")):
-        if names:
-            raise ModelUnavailable(
-                f"The {part} {fault} tensor {min(names)} ({len(names)} in all): wrong or broken file."
-            )
+def check_tensors(
+    part: str, module: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]
+) -> None:
+    """Compare the tensors that `module` has with the `shapes` (by official name) of those in its file.
+
+    Raises ModelUnavailable, which names a tensor that is missing, unknown or misshapen.
+    """
+    official = {ours: name for name, ours in names.items()}
+    wanted = {rename(name, official): tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for found, fault in (
+        (wanted.keys() - shapes.keys(), "lacks the"),
+        (shapes.keys() - wanted.keys(), "has an unknown"),
+    ):
+        if found:
+            raise ModelUnavailable(f"The {part} {fault} tensor {min(found)}: the file is broken or another model's.")
     for name, shape in wanted.items():
         if shapes[name] != shape:
-            raise ModelUnavailable(f"The {part}'s tensor {name} has shape {shapes[name]}, where {shape} is needed.")
+            raise ModelUnavailable(f"The {part}'s tensor {name} has the shape {shapes[name]}; {shape} is needed.")
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

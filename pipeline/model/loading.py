@@ -1,7 +1,7 @@
 """A checkpoint folder in the official layout -> the parts of the model, each in its place and precision."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,15 @@ from pipeline.model.checkpoint import (
     check_tensors,
     official_transformer_config,
     read_pickle,
+    rename,
     safetensors_items,
     safetensors_shapes,
     shapes_of,
-    text_encoder_name,
-    transformer_name,
+    text_encoder_names,
+    transformer_names,
     transformer_shards,
 )
+from pipeline.model.placement import Placement
 from pipeline.model.transformer import FP32_PARTS, SpeechToVideoTransformer
 
 log = logging.getLogger(__name__)
@@ -56,12 +58,12 @@ class Components:
     vae: AutoencoderKLWan
 
 
-def load_components(folder: Path, device: torch.device, dtype: torch.dtype, report: Report) -> Components:
-    """Load the checkpoint in `folder`: the transformer on `device`, the smaller parts on the CPU.
+def load_components(folder: Path, placement: Placement, report: Report) -> Components:
+    """Load the checkpoint in `folder`: the transformer where `placement` wants it, the smaller parts on the CPU.
 
-    `dtype` is that of the transformer and the text encoder; the rest, and the transformer's FP32_PARTS, are fp32.
     `report` is told what is being read. Raises ModelUnavailable, which names the file or tensor that is wrong.
     """
+    dtype = placement.dtype
     report("Loading the text encoder")
     tokenizer = _load_pretrained(AutoTokenizer, folder / TOKENIZER_FOLDER)
     text_encoder = load_text_encoder(folder / TEXT_ENCODER_FILE, dtype)
@@ -70,24 +72,25 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype, repo
     feature_extractor = _load_pretrained(Wav2Vec2FeatureExtractor, folder / SPEECH_ENCODER_FOLDER)
     report("Loading the video autoencoder")
     vae = load_vae(folder / VAE_FILE)
-    transformer = load_transformer(folder, device, dtype, report)
+    transformer = load_transformer(folder, placement.loading_device, dtype, report)
+    placement.place(transformer)
     return Components(transformer, text_encoder, tokenizer, speech_encoder, feature_extractor, vae)
 
 
 def load_transformer(
     folder: Path, device: torch.device, dtype: torch.dtype, report: Report
 ) -> SpeechToVideoTransformer:
-    """The transformer, read shard after shard onto `device`."""
+    """The transformer in `dtype`, its FP32_PARTS in fp32, read shard after shard onto `device`."""
     shards = transformer_shards(folder)
     shapes = safetensors_shapes(shards)
     with torch.device("meta"):
         transformer = SpeechToVideoTransformer(**official_transformer_config(folder, shapes))
-    layers = transformer.config.audio_inject_layers
-    check_tensors("transformer", transformer, {transformer_name(name, layers): s for name, s in shapes.items()})
+    names = transformer_names(transformer.config.num_layers, transformer.config.audio_inject_layers)
+    check_tensors("transformer", transformer, shapes, names)
     for number, shard in enumerate(shards, 1):
         report(f"Loading the transformer, file {number} of {len(shards)}")
         for official, tensor in safetensors_items(shard, str(device)):
-            name = transformer_name(official, layers)
+            name = rename(official, names)
             precise = any(part in name for part in FP32_PARTS)
             assign(transformer, name, tensor.to(torch.float32 if precise else dtype))
     return transformer.eval()
@@ -95,27 +98,29 @@ def load_transformer(
 
 def load_text_encoder(path: Path, dtype: torch.dtype) -> UMT5EncoderModel:
     """UMT5's encoder on the CPU, its sizes read from the file."""
-    state = {text_encoder_name(name): tensor for name, tensor in read_pickle(path).items()}
-    state["encoder.embed_tokens.weight"] = state.get("shared.weight", torch.empty(0))
+    official = read_pickle(path)
+    config = _text_encoder_config(path, official)
     with torch.device("meta"):
-        encoder = UMT5EncoderModel(_text_encoder_config(path, state))
-    check_tensors("text encoder", encoder, shapes_of(state))
-    encoder.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
-    encoder.tie_weights()
+        encoder = UMT5EncoderModel(config)
+    names = text_encoder_names(config.num_layers)
+    del encoder.encoder.embed_tokens  # the same as `shared`, which alone is in the file
+    check_tensors("text encoder", encoder, shapes_of(official), names)
+    for name, tensor in official.items():
+        assign(encoder, rename(name, names), tensor.to(dtype))
+    encoder.encoder.embed_tokens = encoder.shared
     return encoder.eval()
 
 
-def _text_encoder_config(path: Path, state: dict[str, torch.Tensor]) -> UMT5Config:
-    first = "encoder.block.0.layer."
+def _text_encoder_config(path: Path, official: Mapping[str, torch.Tensor]) -> UMT5Config:
     try:
-        vocabulary, width = state["shared.weight"].shape
-        buckets, heads = state[first + "0.SelfAttention.relative_attention_bias.weight"].shape
+        vocabulary, width = official["token_embedding.weight"].shape
+        buckets, heads = official["blocks.0.pos_embedding.embedding.weight"].shape
         return UMT5Config(
             vocab_size=vocabulary,
             d_model=width,
-            d_kv=state[first + "0.SelfAttention.q.weight"].shape[0] // heads,
-            d_ff=state[first + "1.DenseReluDense.wi_0.weight"].shape[0],
-            num_layers=1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.block.")),
+            d_kv=official["blocks.0.attn.q.weight"].shape[0] // heads,
+            d_ff=official["blocks.0.ffn.gate.0.weight"].shape[0],
+            num_layers=1 + max(int(name.split(".")[1]) for name in official if name.startswith("blocks.")),
             num_heads=heads,
             relative_attention_num_buckets=buckets,
             relative_attention_max_distance=128,
@@ -134,7 +139,7 @@ def load_vae(path: Path) -> AutoencoderKLWan:
     state = convert_wan_vae_to_diffusers(dict(official))
     with torch.device("meta"):
         vae = AutoencoderKLWan(base_dim=official["encoder.conv1.weight"].shape[0])
-    check_tensors("video autoencoder", vae, shapes_of(state))
+    check_tensors("video autoencoder", vae, shapes_of(state), {})
     vae.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     return vae.eval()
 

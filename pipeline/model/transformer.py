@@ -79,7 +79,7 @@ class SpeechToVideoBlock(WanTransformerBlock):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One block over the noisy tokens `hidden_states` and the others `encoder_hidden_states`, fp32 (B, L, D) each.
 
-        `modulation`, fp32 (B, 2, 6, D), comes from the time embedding: row 0 is for the noisy tokens, row 1 for the rest.
+        `modulation`, fp32 (B, 2, 6, D), is from the time embedding: row 0 for the noisy tokens, row 1 for the rest.
         Returns both streams. (The names are those by which diffusers' caches know two streams.)
         """
         streams, dtype = (hidden_states, encoder_hidden_states), clip.text.dtype
