@@ -83,12 +83,12 @@ def run(arguments: Sequence[str], *, said_to_it: bytes = b"", limit_s: float = R
 def raise_for_status(status: int, said: str) -> None:
     """Raise OSError (ENOSPC, EDQUOT) if ffmpeg `said` that it lacked space, FfmpegFailed for any other failure.
 
-    Want of space counts whatever the status is: a file whose end is missing is not a result.
+    What it said counts before its status: a list of files ends well for it where one of them cannot be opened.
     """
     for code, words in WANT_OF_SPACE.items():
         if words in said:
             raise OSError(code, words)
-    if status:
+    if status or "Impossible to open" in said:
         raise FfmpegFailed(said.strip() or f"exit status {status}")
 
 

@@ -1,0 +1,119 @@
+"""Plans: every file is opened, and what may disappoint is said before."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import InvalidRequest
+from pipeline.media.planning import PlannedRequest, plan_request
+from pipeline.request import GenerationRequest
+
+from .samples import noise, write_movie, write_sound
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Any]:
+    Image.new("RGB", (512, 512)).save(tmp_path / "face.png")
+    write_sound(tmp_path / "voice.wav", noise(7.4, 16_000), 16_000)
+    return {"portrait": tmp_path / "face.png", "audio": tmp_path / "voice.wav"}
+
+
+def planned(values: dict[str, Any], **more: Any) -> PlannedRequest:
+    return plan_request(GenerationRequest.parse(values | more), max_audio_seconds=300)
+
+
+def refusal(values: dict[str, Any], **more: Any) -> str:
+    with pytest.raises(InvalidRequest) as refused:
+        planned(values, **more)
+    return str(refused.value)
+
+
+def test_a_plan_counts_frames_and_clips_from_the_decoded_sound(inputs: dict[str, Any]) -> None:
+    result = planned(inputs)
+    assert result.audio.seconds == 7.4
+    assert (result.plan.frames, result.plan.clips) == (119, 2)
+    assert (result.plan.height, result.plan.width) == (512, 512)
+    assert result.hints == ()
+
+
+def test_the_chosen_part_counts(inputs: dict[str, Any]) -> None:
+    result = planned(inputs, audio_start=1.0, audio_duration=2.0)
+    assert (result.audio.seconds, result.plan.frames) == (2.0, 32)
+
+
+def test_the_upright_picture_counts(inputs: dict[str, Any]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (512, 320)).save(inputs["portrait"], exif=exif)
+    plan = planned(inputs).plan
+    assert (plan.height, plan.width) == (512, 320)
+
+
+def test_silence_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    write_sound(inputs["audio"], np.zeros((16_000, 1)), 16_000)
+    assert planned(inputs).hints == ("The audio is silent: the lips will hardly move.",)
+
+
+def test_quiet_sound_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    write_sound(inputs["audio"], noise(1.0, 16_000, level=0.003), 16_000)
+    (hint,) = planned(inputs).hints
+    assert "very quiet" in hint
+
+
+def test_clipped_sound_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    write_sound(inputs["audio"], np.clip(noise(1.0, 16_000, level=0.3) * 4, -1, 0.99997), 16_000)
+    (hint,) = planned(inputs).hints
+    assert "clipped" in hint
+
+
+def test_a_small_portrait_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    Image.new("RGB", (400, 255)).save(inputs["portrait"])
+    (hint,) = planned(inputs).hints
+    assert "small (400x255 pixels)" in hint
+
+
+def test_every_file_is_checked(inputs: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("no medium at all")
+    assert "portrait: 'text.txt' is not a JPEG" in refusal(inputs, portrait=tmp_path / "text.txt")
+    assert "audio: 'text.txt' cannot be read" in refusal(inputs, audio=tmp_path / "text.txt")
+    assert "pose_video: 'text.txt' holds no video" in refusal(inputs, pose_video=tmp_path / "text.txt")
+    assert planned(inputs, pose_video=write_movie(tmp_path / "pose.mp4", 16, 16))
+
+
+@pytest.mark.parametrize("field", ["portrait", "audio", "pose_video"])
+def test_a_missing_file_and_a_folder_are_named_without_their_place(
+    inputs: dict[str, Any], tmp_path: Path, field: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("gone", "folder"):
+        sentence = refusal(inputs, **{field: tmp_path / name})
+        assert sentence.startswith(f"{field}: ")
+        assert f"'{name}'" in sentence
+        assert str(tmp_path) not in sentence
+
+
+def test_the_limit_is_the_callers(inputs: dict[str, Any]) -> None:
+    request = GenerationRequest.parse(inputs)
+    assert plan_request(request, max_audio_seconds=7.4)
+    with pytest.raises(InvalidRequest, match="at most 7 s are accepted"):
+        plan_request(request, max_audio_seconds=7)
+
+
+def test_a_plan_is_quick(inputs: dict[str, Any]) -> None:
+    write_sound(inputs["audio"], noise(10.0, 44_100, 2), 44_100)
+    planned(inputs)
+    started = time.monotonic()
+    planned(inputs)
+    assert time.monotonic() - started < 0.5
+
+
+def test_planning_loads_no_heavy_library() -> None:
+    code = "import sys, pipeline.media.planning, pipeline.media.video; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "librosa", "moviepy", "gradio", "scipy"} & set(done.stdout.split())
