@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import InvalidRequest
-from pipeline.media.ffmpeg import SOUND, FfmpegFailed, describe, input_arguments, reading
+from pipeline.media.ffmpeg import (
+    READING_LIMIT_S,
+    SOUND,
+    FfmpegFailed,
+    FfmpegTookTooLong,
+    describe,
+    input_arguments,
+    reading,
+)
 from pipeline.media.files import check_input, shown
 from pipeline.request import MIN_AUDIO_SECONDS
 
@@ -154,6 +162,10 @@ def _pieces(path: Path, track: SoundTrack, start_s: float, duration_s: float | N
                 if not np.isfinite(piece).all():
                     raise InvalidRequest(f"audio: {shown(path)} holds values that are not numbers; export it again.")
                 yield piece
+    except FfmpegTookTooLong:
+        raise InvalidRequest(
+            f"audio: reading {shown(path)} takes more than {READING_LIMIT_S} s; give a shorter file."
+        ) from None
     except FfmpegFailed:
         raise _unreadable(path) from None
 

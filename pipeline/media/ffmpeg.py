@@ -40,7 +40,11 @@ MOVIE = Formats(
 
 
 class FfmpegFailed(Exception):
-    """ffmpeg ended with an error, or was ended because it took too long; the text is what it said."""
+    """ffmpeg ended with an error; the text is what it said."""
+
+
+class FfmpegTookTooLong(FfmpegFailed):
+    """ffmpeg was ended because it had not come to an end in its time."""
 
 
 def input_arguments(path: Path, formats: Formats) -> list[str]:
@@ -56,13 +60,13 @@ def input_arguments(path: Path, formats: Formats) -> list[str]:
 def describe(path: Path, formats: Formats) -> str:
     """What ffmpeg tells of the file: one line per stream and its length, or why it cannot be read.
 
-    Raises FfmpegFailed if that takes more than READING_LIMIT_S.
+    Raises FfmpegTookTooLong after READING_LIMIT_S.
     """
     command = [get_ffmpeg_exe(), "-hide_banner", "-nostdin", *input_arguments(path, formats)]
     try:  # the exit status is 1 in any case, for want of an output file
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=READING_LIMIT_S)
     except subprocess.TimeoutExpired as error:
-        raise FfmpegFailed(f"no end after {READING_LIMIT_S} s") from error
+        raise FfmpegTookTooLong(f"no end after {READING_LIMIT_S} s") from error
     return done.stderr.decode(errors="replace")
 
 
@@ -75,7 +79,7 @@ def run(arguments: Sequence[str], *, said_to_it: bytes = b"", limit_s: float = R
     try:
         done = subprocess.run(command, input=said_to_it, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:
-        raise FfmpegFailed(f"no end after {limit_s} s") from error
+        raise FfmpegTookTooLong(f"no end after {limit_s} s") from error
     raise_for_status(done.returncode, done.stderr.decode(errors="replace"))
     return done.stdout
 
@@ -94,18 +98,27 @@ def raise_for_status(status: int, said: str) -> None:
 
 @contextmanager
 def reading(arguments: Sequence[str]) -> Iterator[BinaryIO]:
-    """Give ffmpeg's standard output while it runs; a block that is left by an exception ends ffmpeg at once.
+    """Give ffmpeg's standard output, to be read to its end; a block left by an exception ends ffmpeg at once.
 
-    Raises FfmpegFailed at the end of the block if ffmpeg failed or ran longer than READING_LIMIT_S.
+    At the end of the block raises FfmpegFailed, or FfmpegTookTooLong if ffmpeg was ended after READING_LIMIT_S.
     """
     command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "quiet", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    guard = threading.Timer(READING_LIMIT_S, process.kill)
+    expired = threading.Event()
+
+    def end() -> None:
+        expired.set()
+        process.kill()
+
+    guard = threading.Timer(READING_LIMIT_S, end)
     guard.start()
     try:
         yield process.stdout
-        if process.wait():
-            raise FfmpegFailed(f"exit status {process.returncode}")
+        status = process.wait()
+        if expired.is_set():
+            raise FfmpegTookTooLong(f"no end after {READING_LIMIT_S} s")
+        if status:
+            raise FfmpegFailed(f"exit status {status}")
     finally:
         guard.cancel()
         process.kill()

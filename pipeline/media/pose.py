@@ -11,9 +11,8 @@ from pipeline.media.files import check_input, shown
 from pipeline.request import FRAMES_PER_SECOND
 
 MAX_PIXELS = 7680 * 4320  # of a frame in the file
-KEPT_PIXELS = (
-    1920 * 1088
-)  # larger frames are scaled down on the way in: 80 of them are 0.5 GB, and the output is smaller
+# Larger frames are scaled down on the way in: 80 of this size are 0.5 GB already, and the output is smaller.
+KEPT_PIXELS = 1920 * 1088
 ACCEPTED = "an MP4, MOV, WebM or MKV video"
 
 

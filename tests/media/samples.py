@@ -73,10 +73,15 @@ def sound_of(path: Path, channels: int) -> np.ndarray:
 
 def frame_times(path: Path) -> list[float]:
     """When each frame of a movie is shown, in seconds, from its packets."""
+    return sorted(shown for _, shown in packet_times(path))
+
+
+def packet_times(path: Path) -> list[tuple[float, float]]:
+    """When each frame of a movie is decoded and when it is shown, in seconds, in the order of the file."""
     table = ffmpeg("-i", path, "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "pipe:1").decode()
     numerator, denominator = map(int, re.search(r"#tb 0: (\d+)/(\d+)", table).groups())
     rows = [line.split(",") for line in table.splitlines() if not line.startswith("#")]
-    return sorted(int(row[2]) * numerator / denominator for row in rows)
+    return [(int(row[1]) * numerator / denominator, int(row[2]) * numerator / denominator) for row in rows]
 
 
 def streams_of(path: Path) -> str:

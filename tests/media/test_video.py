@@ -10,7 +10,7 @@ from pipeline.errors import DiskFull, InvalidRequest
 from pipeline.media.ffmpeg import FfmpegFailed
 from pipeline.media.video import join_clips, read_settings_from, write_clip
 
-from .samples import ffmpeg, frame_times, frames_of, noise, numbered, numbers, sound_of, streams_of, write_movie
+from .samples import ffmpeg, frames_of, noise, numbered, numbers, packet_times, sound_of, streams_of, write_movie
 from .samples import write_sound as write_audio
 
 LENGTHS = (77, 80, 42)
@@ -82,7 +82,7 @@ def test_the_joined_frames_are_exactly_the_clips_frames(clips: list[Path], resul
 
 
 def test_every_joined_frame_is_shown_at_its_sixteenth(result: Path) -> None:
-    assert frame_times(result) == [i / 16 for i in range(FRAMES)]
+    assert packet_times(result) == [(i / 16, i / 16) for i in range(FRAMES)]  # none waits for a later one
 
 
 def test_the_sound_is_the_chosen_part_to_the_sample(folder: Path, result: Path) -> None:
