@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 
 from pipeline.errors import UserError
 from pipeline.events import ModelState
+from pipeline.machine import output_folder, served_entry
 from pipeline.settings import Settings, read_settings
+from pipeline.store.catalogue import ModelEntry
 
 
 def main() -> int:
@@ -45,25 +47,23 @@ def serve(settings: Settings, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
     from pipeline.jobs.queue import JobQueue
     from pipeline.jobs.worker import Worker
-    from pipeline.store.catalogue import entry_for
     from pipeline.web.signin import credentials
     from pipeline.web.site import build_server, build_site
     from pipeline.web.studio import Studio
 
-    folder = settings.output_dir
-    entry = entry_for(settings.model, settings.model_variant, settings.model_revision)
+    entry, folder = served_entry(settings), output_folder(settings)
     queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
-    worker = Worker(queue, lambda report: prepare(settings, report))
+    worker = Worker(queue, lambda report: prepare(entry, settings, report))
     site = build_site(Studio(queue, worker, entry), credentials(settings, folder))
     logging.info("The page is on http://%s:%d", settings.host, settings.port)
     build_server(site).run(sockets=[door])
 
 
-def prepare(settings: Settings, report: Callable[[ModelState], None]) -> object:
+def prepare(entry: ModelEntry, settings: Settings, report: Callable[[ModelState], None]) -> object:
     """Get the model; on the worker's thread, for it imports torch."""
     from pipeline.preparation import prepare_model
 
-    return prepare_model(settings, report)
+    return prepare_model(entry, settings, report)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from pipeline.errors import InvalidRequest
 from pipeline.events import ModelState
 from pipeline.jobs.status import ENDED, Status
 from pipeline.request import GenerationRequest
-from pipeline.web.studio import FILES, NAMES, Studio, told_to_user
+from pipeline.web.studio import NAMES, Studio, told_to_user
 
 Json = dict[str, Any]
 
 FILE = {k: v for k, v in gr.FileData.model_json_schema().items() if k != "description"}
+EXAMPLE_FILES = {"portrait": "portrait.png", "audio": "voice.wav", "pose_video": "pose.mp4"}  # of the API page's code
 PLAN_NAMES = ("audio", "portrait", "size", *(name for name in NAMES if name not in ("audio", "portrait", "size")))
 
 
@@ -163,7 +165,10 @@ def _asked(names: Iterable[str], studio: Studio) -> dict[str, Api]:
         schema = schemas["max_area" if name == "size" else name]
         description = schema["description"].replace("the path of ", "")
         kind = {"anyOf": [{"type": "string"}, {"type": "integer"}]} if name == "size" else schema
-        values[name] = _value(name, FILE if name in FILES else kind, description, studio.defaults.get(name))
+        values[name] = _value(name, FILE if name in EXAMPLE_FILES else kind, description, studio.defaults.get(name))
+        if name in EXAMPLE_FILES:
+            example = {"path": EXAMPLE_FILES[name], "url": EXAMPLE_FILES[name], "meta": {"_type": "gradio.FileData"}}
+            values[name].example_payload = partial(dict, example)
     return values
 
 

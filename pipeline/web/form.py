@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.components.base import Component
 
-from pipeline.request import SIZES, GenerationRequest
+from pipeline.request import SIZES
 from pipeline.web.studio import MORE_NAMES
 
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
@@ -30,29 +30,33 @@ def build_form(defaults: dict[str, Any]) -> dict[str, Component]:
 
 
 def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
+    def number(name: str, label: str, info: str, **properties: Any) -> gr.Number:
+        return gr.Number(defaults[name], label=label, info=info, **properties)
+
     inputs: dict[str, Component] = {}
     inputs["negative_prompt"] = gr.Textbox(
-        defaults["negative_prompt"], label="Negative prompt", info="what should not be seen", max_length=4000
+        defaults["negative_prompt"], label="Negative prompt", info="What should not be seen", max_length=4000
     )
     with gr.Row():
         inputs["size"] = _size(defaults["size"])
-        inputs["seed"] = _number("seed", defaults, label="Seed", precision=0)
+        inputs["seed"] = number("seed", "Seed", "-1 draws one", precision=0)
     with gr.Row():
-        inputs["steps"] = _number("steps", defaults, label="Steps", precision=0)
-        inputs["guidance"] = _number("guidance", defaults, label="Guidance", step=0.1)
+        inputs["steps"] = number("steps", "Steps", "1 to 200", precision=0)
+        inputs["guidance"] = number("guidance", "Guidance", "0 to 20", step=0.1)
     with gr.Row():
-        inputs["solver"] = gr.Dropdown(["unipc", "dpm++"], value=defaults["solver"], label="Solver")
-        inputs["shift"] = _number("shift", defaults, label="Shift", step=0.1)
+        solvers = ["unipc", "dpm++"]
+        inputs["solver"] = gr.Dropdown(solvers, value=defaults["solver"], label="Solver", info="unipc is the usual one")
+        inputs["shift"] = number("shift", "Shift", "0.1 to 20", step=0.1)
     with gr.Row():
-        inputs["audio_start"] = _number("audio_start", defaults, label="Start of the audio", step=0.1)
-        inputs["audio_duration"] = _number("audio_duration", defaults, label="Length of the audio", step=0.1)
+        inputs["audio_start"] = number("audio_start", "Start of the audio", "Seconds", step=0.1)
+        inputs["audio_duration"] = _optional_number("Length of the audio", "Seconds; empty for all of it")
     with gr.Row():
-        inputs["max_clips"] = _number("max_clips", defaults, label="At most so many clips", precision=0)
-        inputs["frames_per_clip"] = _number("frames_per_clip", defaults, label="Frames per clip", precision=0, step=4)
+        inputs["max_clips"] = _optional_number("Most clips", "Empty for as many as needed")
+        inputs["frames_per_clip"] = number("frames_per_clip", "Frames per clip", "4, 8, ... 160", precision=0, step=4)
     with gr.Row():
-        inputs["sync_lead_frames"] = _number("sync_lead_frames", defaults, label="Sync lead (frames)", precision=0)
+        inputs["sync_lead_frames"] = number("sync_lead_frames", "Sync lead", "Frames, 0 to 16", precision=0)
         inputs["first_frame"] = gr.Checkbox(
-            defaults["first_frame"], label="First frame", info="the video begins with the portrait itself"
+            defaults["first_frame"], label="First frame", info="Begin with the portrait itself"
         )
     inputs["pose_video"] = gr.Video(label="Pose video", sources=["upload"], height=200, buttons=[])
     return inputs
@@ -60,14 +64,15 @@ def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
 
 def _size(default: str | int) -> gr.Dropdown:
     own = [] if default in SIZES else [(f"{default} pixels", default)]
-    choices = [(f"{name} ({pixels // 1000},000 pixels)", name) for name, pixels in SIZES.items()]
+    choices = [(f"{name}: up to {pixels // 1000},000 pixels", name) for name, pixels in SIZES.items()]
     return gr.Dropdown(
-        own + choices, value=default, label="Size", info="or an area in pixels, typed", allow_custom_value=True
+        own + choices, value=default, label="Size", info="Or an area in pixels, typed", allow_custom_value=True
     )
 
 
-def _number(name: str, defaults: dict[str, Any], **properties: Any) -> gr.Number:
-    return gr.Number(defaults[name], info=GenerationRequest.model_fields[name].description, **properties)
+def _optional_number(label: str, info: str) -> gr.Textbox:
+    """A number that may be left empty: gr.Number makes a 0 of that as soon as it is seen."""
+    return gr.Textbox(label=label, info=info)
 
 
 def example_pairs() -> list[list[str]]:

@@ -49,6 +49,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
         run_history=False,
         ssr_mode=False,
         mcp_server=False,
+        enable_monitoring=False,
         theme=THEME,
         css_paths=Path(STYLE),
     )

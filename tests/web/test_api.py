@@ -323,6 +323,7 @@ def test_the_api_is_what_was_promised(served: Served) -> None:
         assert parameter["python_type"]["description"], name
     defaults = {p["parameter_name"]: p["parameter_default"] for p in info["/generate"]["parameters"]}
     assert defaults == DEFAULTS
+    assert "portrait=handle_file('portrait.png')" in info["/generate"]["code_snippets"]["python"]
     types = {p["parameter_name"]: p["python_type"]["type"] for p in info["/generate"]["parameters"]}
     assert (types["portrait"], types["steps"], types["first_frame"]) == ("filepath", "int", "bool")
     assert types["solver"] == "Literal['unipc', 'dpm++']"

@@ -47,9 +47,8 @@ def test_ends_tell_what_is_kept_and_why() -> None:
 def test_the_model_tells_how_far_it_has_come() -> None:
     state = ModelState("downloading", "x", 12_300_000_000, 45_700_000_000, 85e6, 393.0, "a.safetensors", 2)
 
-    assert text_of(model_card(state, ENTRY)) == (
-        "Scripted model Downloading the model 12.3 GB of 45.7 GB · 85 MB/s · 6 min 33 s left · attempt 2 · a.safetensors"
-    )
+    title, progress = "Scripted model Downloading the model", "12.3 GB of 45.7 GB · 85 MB/s · 6 min 33 s left"
+    assert text_of(model_card(state, ENTRY)) == f"{title} {progress} · attempt 2 · a.safetensors"
 
 
 def test_the_plan_is_one_line_and_its_hints() -> None:
@@ -75,8 +74,7 @@ def test_what_comes_from_outside_is_escaped() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (250, "4 min 10 s"), (660, "11 min"), (7500, "2 h 5 min")]
-    + [(7200, "2 h"), (3599, "59 min")],
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (250, "4 min 10 s"), (3599, "59 min"), (7500, "2 h 5 min")],
 )
 def test_durations_are_rounded_as_people_would(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -1,0 +1,311 @@
+"""The page in a real browser, used as people use it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import ModelUnavailable
+
+from .conftest import Served
+from .scripted import STEPS, PacedModel
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+Visit = Callable[..., "Page"]
+
+
+def expect(locator: "Locator") -> Any:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)  # the page looks once a second, and machines can be busy
+    return expect(locator)
+
+
+def upload(page: "Page", portrait: Path, voice: Path) -> None:
+    """Fill in what has to be, and wait until its plan is told."""
+    page.locator("#inputs input[type=file]").nth(0).set_input_files(portrait)
+    page.locator("#inputs input[type=file]").nth(1).set_input_files(voice)
+    expect(page.locator("#plan")).to_contain_text("of audio")
+
+
+def generate(page: "Page", portrait: Path, voice: Path) -> None:
+    upload(page, portrait, voice)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".card.job")).not_to_have_class("card job none")
+
+
+def duration_of(page: "Page") -> float:
+    """Seconds of the video that is shown, once the browser knows them."""
+    video = page.locator("#video video")
+    page.wait_for_function("() => document.querySelector('#video video')?.duration > 0")
+    return video.evaluate("video => video.duration")
+
+
+def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    page = visit(served.url)
+    expect(page.locator("#model")).to_contain_text("Ready")
+    upload(page, portrait, voice)
+    expect(page.locator("#plan")).to_contain_text("1.0 s of audio: 1 clip, 64x64, 16 frames")
+
+    page.get_by_role("button", name="Generate").click()
+    job = page.locator("#job")
+    for step in range(1, STEPS):
+        served.model.let(1)
+        expect(job).to_contain_text(f"step {step} of {STEPS}")
+        expect(job).to_contain_text("clip 1 of 1")
+    served.model.let_all()
+    expect(job).to_contain_text("Finished")
+
+    assert duration_of(page) == pytest.approx(1.0, abs=1 / 16)
+    page.locator("#video video").evaluate("video => { video.muted = true; return video.play() }")
+    page.wait_for_function("() => document.querySelector('#video video').currentTime > 0.2")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.path().read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_reload_in_the_middle_finds_the_job_and_its_video(
+    served: Served, visit: Visit, portrait: Path, long_voice: Path
+) -> None:
+    page = visit(served.url)
+    generate(page, portrait, long_voice)
+    served.model.let(STEPS + 1)
+    expect(page.locator("#job")).to_contain_text(f"step 1 of {STEPS}")
+    expect(page.locator("#job")).to_contain_text("clip 2 of 2")
+
+    page.reload()
+
+    expect(page.locator("#job")).to_contain_text("clip 2 of 2")
+    assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
+    served.model.let_all()
+    expect(page.locator("#job")).to_contain_text("Finished")
+    page.wait_for_function("() => document.querySelector('#video video').duration > 5.9")
+
+
+def test_a_video_that_is_watched_is_left_alone_until_there_is_more_of_it(
+    served: Served, visit: Visit, portrait: Path, long_voice: Path
+) -> None:
+    page = visit(served.url)
+    generate(page, portrait, long_voice)
+    served.model.let(STEPS)
+    duration_of(page)
+    page.locator("#video video").evaluate("video => { video.watched = true; video.currentTime = 2 }")
+
+    served.model.let(2)
+    expect(page.locator("#job")).to_contain_text(f"step 2 of {STEPS}")
+
+    assert page.locator("#video video").evaluate("video => video.watched && video.currentTime") == 2
+
+
+def test_cancel_ends_the_job_and_keeps_its_clips(
+    served: Served, visit: Visit, portrait: Path, long_voice: Path
+) -> None:
+    page = visit(served.url)
+    generate(page, portrait, long_voice)
+    served.model.let(STEPS)
+    duration_of(page)
+
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#job")).to_contain_text("Stopping")
+    served.model.let_all()
+
+    expect(page.locator("#job")).to_contain_text("Cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+    assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
+
+
+def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    first, second = visit(served.url), visit(served.url)
+    generate(first, portrait, voice)
+    expect(first.locator("#job")).to_contain_text("Drawing the frames")
+
+    generate(second, portrait, voice)
+
+    expect(second.locator("#job")).to_contain_text("1 job comes before yours")
+    expect(second.locator("#history input")).to_have_count(1)
+    served.model.let_all()
+    for page in (first, second):
+        expect(page.locator("#job")).to_contain_text("Finished")
+
+
+def test_a_job_waits_for_the_model_and_a_failed_model_can_be_tried_again(
+    serve: Callable[..., Served], visit: Visit, portrait: Path, voice: Path
+) -> None:
+    model, tries = PacedModel(), []
+    model.let_all()
+
+    def prepare(report: Callable) -> PacedModel:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ModelUnavailable("The model's folder lacks Wan2.1_VAE.pth.")
+        return model.prepare(report)
+
+    page = visit(serve(prepare).url)
+    expect(page.locator("#model")).to_contain_text("The model's folder lacks Wan2.1_VAE.pth.")
+    generate(page, portrait, voice)
+    expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
+
+    page.get_by_role("button", name="Try again").click()
+
+    expect(page.locator("#model")).to_contain_text("Ready")
+    expect(page.locator("#job")).to_contain_text("Finished")
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_a_click_on_an_example_runs_it(served: Served, visit: Visit) -> None:
+    served.model.let_all()
+    page = visit(served.url)
+
+    page.locator("table img").first.click()
+
+    expect(page.locator("#job")).to_contain_text("Finished")
+    assert duration_of(page) > 0
+
+
+def test_an_older_video_is_shown_again(
+    served: Served, visit: Visit, portrait: Path, voice: Path, long_voice: Path
+) -> None:
+    served.model.let_all()
+    page = visit(served.url)
+    generate(page, portrait, voice)
+    expect(page.locator("#job")).to_contain_text("Finished")
+    served_first = page.locator("#video video").get_attribute("src")
+    page.get_by_label("Prompt", exact=True).fill("she sings")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#history label").filter(has_text="she sings · finished")).to_have_count(1)
+
+    page.locator("#history label").filter(has_text="a person is talking").click()
+
+    expect(page.locator("#video video")).to_have_attribute("src", served_first)
+
+
+@pytest.mark.parametrize("name", ["text.wav", "empty.wav"])
+def test_a_wrong_file_is_told_in_one_sentence_where_the_plan_stands(
+    served: Served, visit: Visit, portrait: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("no sound" if name.startswith("text") else "")
+    page = visit(served.url)
+    page.locator("#inputs input[type=file]").nth(0).set_input_files(portrait)
+    page.locator("#inputs input[type=file]").nth(1).set_input_files(tmp_path / name)
+    wrong = page.locator("#plan .wrong")
+    expect(wrong).to_contain_text("audio")
+
+    page.get_by_role("button", name="Generate").click()
+
+    expect(wrong).to_contain_text("audio")
+    expect(page.locator(".card.job")).to_have_class("card job none")
+    assert served.studio.queue.all() == []
+
+
+def test_a_wrong_number_is_told_at_once_and_again_on_generate(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    page = visit(served.url)
+    upload(page, portrait, voice)
+    page.get_by_role("button", name="Advanced").click()
+
+    page.get_by_label("Steps", exact=True).fill("0")
+
+    expect(page.locator("#plan .wrong")).to_contain_text("steps: 0 is not accepted")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#plan .wrong")).to_contain_text("steps: 0 is not accepted")
+    page.get_by_label("Steps", exact=True).fill("2")
+    expect(page.locator("#plan")).to_contain_text("16 frames")
+
+
+def test_a_photograph_reaches_the_job_as_it_was_taken(
+    served: Served, visit: Visit, voice: Path, tmp_path: Path
+) -> None:
+    photograph = tmp_path / "photograph.jpg"
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # the camera was held upright
+    Image.new("RGB", (160, 80), "teal").save(photograph, exif=orientation)
+    page = visit(served.url)
+
+    generate(page, photograph, voice)
+
+    job = served.studio.queue.all()[0].job
+    assert served.studio.queue.request(job).portrait.read_bytes() == photograph.read_bytes()
+
+
+def test_generate_asks_for_what_is_missing(served: Served, visit: Visit) -> None:
+    page = visit(served.url)
+
+    page.get_by_role("button", name="Generate").click()
+
+    expect(page.locator("#plan .wrong")).to_contain_text("Add a portrait and a voice first.")
+
+
+def test_a_break_of_the_connection_is_got_over(served: Served, visit: Visit, portrait: Path, long_voice: Path) -> None:
+    page = visit(served.url)
+    generate(page, portrait, long_voice)
+    served.model.let(1)
+    expect(page.locator("#job")).to_contain_text("step 1")
+    with page.expect_event("requestfailed"):
+        page.context.set_offline(True)
+    served.model.let_all()
+    page.context.set_offline(False)
+
+    expect(page.locator("#job")).to_contain_text("Finished", timeout=30_000)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_jumps_or_sticks_out(served: Served, visit: Visit, portrait: Path, voice: Path, width: int) -> None:
+    page = visit(served.url, width=width)
+    expect(page.locator("#model")).to_contain_text("Ready")
+    upload(page, portrait, voice)
+    before = page.locator("#video").bounding_box()
+
+    page.get_by_role("button", name="Generate").click()
+    served.model.let(1)
+    expect(page.locator("#job")).to_contain_text("step 1")
+    running = page.locator("#video").bounding_box()
+    served.model.let_all()
+    expect(page.locator("#job")).to_contain_text("Finished")
+    duration_of(page)
+
+    finished = page.locator("#video").bounding_box()
+    assert {box["height"] for box in (before, running, finished)} == {before["height"]}
+    tops = page.evaluate("document.getElementById('video').getBoundingClientRect().top + window.scrollY")
+    assert running["y"] - finished["y"] == pytest.approx(0, abs=1)
+    assert tops > 0
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def test_the_browser_asks_nobody_but_this_server_and_finds_no_fault(
+    served: Served, visit: Visit, browser: Any, portrait: Path, voice: Path
+) -> None:
+    served.model.let_all()
+    hosts, faults = set(), []
+    page = visit("about:blank")
+    page.context.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto(served.url)
+    generate(page, portrait, voice)
+    expect(page.locator("#job")).to_contain_text("Finished")
+    duration_of(page)
+
+    assert hosts - {""} == {urlsplit(served.url).netloc}
+    assert faults == []
+
+
+def test_signing_in_opens_the_page(serve: Callable[..., Served], visit: Visit) -> None:
+    page = visit(serve(credentials=("studio", "correct horse")).url)
+    page.get_by_label("username").fill("studio")
+    page.get_by_label("password").fill("correct horse")
+
+    page.get_by_role("button", name="Login").click()
+
+    expect(page.locator("#model")).to_contain_text("Scripted model")
