@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import InvalidSetting
 
 _NAME = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"  # as the Hub allows them
-REPOSITORY = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>.+))?")
+REPOSITORY = re.compile(rf"(?P<repository>(?=[^@]{{3,96}}(?:@|$)){_NAME}/{_NAME}(?<!\.git))(@(?P<revision>.+))?")
 REVISION_NAME = re.compile(r"[\w][\w./-]*")
 DEFAULT_MODEL = "wan2.2-s2v-14b"
 BUNDLED_MODELS = Path(__file__).parents[2] / "assets"

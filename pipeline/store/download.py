@@ -25,7 +25,7 @@ from pipeline.store.manifest import (
     write_manifest,
     wrong_sizes,
 )
-from pipeline.store.progress import Meter, ProgressLog, states_of
+from pipeline.store.progress import Meter, ProgressLog, in_units, states_of
 from pipeline.store.troubles import Failure, Interrupted, trouble
 
 QUIET_S = 10.0  # without a byte, before people are told
@@ -114,7 +114,9 @@ class Download:
         for file in manifest.files:
             yield from self._keep_or_drop(file, known)
         self._drop_strangers(manifest, known)
-        require_space(self._folder, sum(file.size for file in self._missing(manifest)), self._volume_gb)
+        needed = sum(file.size for file in self._missing(manifest))
+        for counted in require_space(self._folder, needed, self._volume_gb):
+            yield self._tell("checking", message=f"adding up what is on the volume, {in_units(counted)} so far")
         write_manifest(self._folder, manifest)
         return manifest
 
@@ -246,7 +248,12 @@ class Download:
         return list((self._folder / HUB_RECORDS).rglob(pattern))
 
     def _sweep(self) -> None:
-        """Remove what dead downloads left: files in flight, which nobody goes on with, and locks that nobody holds."""
+        """Remove what dead downloads left: files in flight, which nobody goes on with, and locks that nobody holds.
+
+        Only under the lease: after it was lost, the files in flight are another's.
+        """
+        if not self._lease.is_held:
+            return
         leftovers = [*self._hub_records("*.incomplete"), *self._hub_records("*.lock")]
         for path in (*leftovers, *self._folder.glob(f"{MANIFEST}.*.tmp")):
             path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ class HubProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(xet),
+            bufsize=0,  # nothing is held back that closing a broken pipe would have to write
             start_new_session=True,  # a process group of its own: Ctrl-C does not reach it, and it can be killed whole
         )
         self._selector = selectors.DefaultSelector()
@@ -61,7 +62,6 @@ class HubProcess:
         """Give it a task. Raises Interrupted if it is gone."""
         try:
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
-            self._process.stdin.flush()
         except BrokenPipeError:
             raise Interrupted("the process that talks to the Hub ended by itself") from None
 

@@ -53,16 +53,20 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         try:
-            holder = read_holder(self._path)
-            if holder is not None and holder.token == self._token:
+            if self.is_held:
                 self._path.unlink()
         except OSError as error:  # it will be taken over as one that nobody keeps alive
             log.warning("The lease %s could not be given back: %s", self._path, error)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether no other program has taken it over."""
+        holder = read_holder(self._path)
+        return holder is not None and holder.token == self._token
+
     def beat(self, state: ModelState) -> None:
         """Show that the holder lives, and `state` to those who wait. Raises LeaseLost."""
-        holder = read_holder(self._path)
-        if holder is None or holder.token != self._token:
+        if not self.is_held:
             raise LeaseLost
         self._beats += 1
         write_whole(self._path, _note(self._token, self._beats, state))
@@ -119,8 +123,8 @@ class LeaseWatch:
         token = uuid.uuid4().hex
         write_whole(self._path, _note(token, 0, None))
         time.sleep(SETTLE_S)
-        holder = read_holder(self._path)
-        return Lease(self._folder, token) if holder is not None and holder.token == token else None
+        lease = Lease(self._folder, token)
+        return lease if lease.is_held else None
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -111,6 +111,9 @@ def _snapshots(cache: Path, entry: ModelEntry) -> Iterator[Path]:
         snapshot = error.snapshot_path  # what it lacks is said by whoever looks into it
     except LocalEntryNotFoundError:
         return
+    except OSError as error:
+        log.warning("The Hugging Face cache %s cannot be read: %s", cache, error)
+        return
     yield Path(snapshot)
 
 

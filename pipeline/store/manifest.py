@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 MANIFEST = ".manifest.json"
+TELL_EVERY_S = 0.5
 READ_BYTES = 8 * 2**20  # large reads: small ones are slow on network volumes
 
 log = logging.getLogger(__name__)
@@ -96,15 +98,21 @@ def wrong_sizes(folder: Path, files: tuple[ModelFile, ...]) -> list[str]:
 
 
 def same_content(path: Path, file: ModelFile) -> Generator[int, None, bool]:
-    """Hash `path` and compare it with `file`: yields the bytes read so far, returns whether it is the same."""
+    """Hash `path` and compare it with `file`: returns whether it is the same.
+
+    Yields the bytes read so far, twice a second and at the end.
+    """
     if len(file.digest) == 40:
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     else:
         digest = hashlib.sha256()
-    done = 0
+    done, told = 0, time.monotonic()
     with path.open("rb") as stream:
         while block := stream.read(READ_BYTES):
             digest.update(block)
             done += len(block)
-            yield done
+            if time.monotonic() - told >= TELL_EVERY_S:
+                yield done
+                told = time.monotonic()
+    yield done
     return digest.hexdigest() == file.digest

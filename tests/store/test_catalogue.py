@@ -50,7 +50,20 @@ def test_a_folder_is_taken_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model", ["wan", "a/b/c", "../models", "a/b@", "/no/such/folder", "a/..", "a b/c", "a--b/c", " "]
+    "model",
+    [
+        "wan",
+        "a/b/c",
+        "../models",
+        "a/b@",
+        "/no/such/folder",
+        "a/..",
+        "a b/c",
+        "a--b/c",
+        " ",
+        "a/b.git",
+        "a/" + "b" * 99,
+    ],
 )
 def test_anything_else_is_refused_in_one_sentence_that_says_what_is_accepted(model):
     with pytest.raises(InvalidSetting, match=r"OWNER/NAME\[@REVISION\]\.$") as raised:

@@ -135,6 +135,21 @@ def test_a_stall_that_comes_back_ends_in_a_sentence(obtain, entry, hub, folder, 
     assert {path for path in sent if hub.sent[path] != sent[path]} == {T5}
 
 
+def test_later_tries_do_without_xet(obtain, entry, hub, environment):
+    environment.delenv("HF_HUB_DISABLE_XET")
+    hub.faults.append(Fault(T5, then="lie", after=1000, times=2))
+    disabled = {}
+
+    def look(state):
+        for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+            for child in path.read_text().split():
+                variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                disabled.setdefault(state.attempt, b"HF_HUB_DISABLE_XET=1" in variables)
+
+    obtain(entry, watch=look)
+    assert disabled == {1: False, 2: False, 3: True}
+
+
 def test_an_answer_that_never_comes_is_not_waited_for_without_end(obtain, entry, hub, environment):
     hub.faults.append(Fault("/api/models/", status=200, headers={"Content-Length": "99"}))
     fails(obtain, entry, "the Hub", pace=replace(PACE, stall_s=1, pauses_s=(0.1,)))

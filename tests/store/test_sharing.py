@@ -60,6 +60,7 @@ def test_one_that_is_suspended_is_replaced_and_steps_back_when_it_wakes(hub, fil
         leader.resume()
         assert other.result() == {"folder": str(folder)}
         assert leader.result() == {"folder": str(folder)}
+        assert max(line.get("attempt", 0) for line in other.said) == 1
         assert "another program has taken over the download" in (leader.close() or leader.log)
     assert read_files(folder) == needed_files(files)
     assert hidden_files(folder) == [".manifest.json"]
