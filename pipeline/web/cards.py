@@ -26,6 +26,7 @@ STAGES = {
     "encode": "Writing the video",
 }
 ENDINGS = {"finished": "Finished", "failed": "Failed", "cancelled": "Cancelled"}
+SHARE_OF_STEPS = 0.9  # in the bar of a clip
 NOTHING_YET = "Your video appears here."
 
 
@@ -101,6 +102,8 @@ def _place(status: Status, ahead: int) -> str:
 def _running_notes(status: Status) -> Iterable[str]:
     if status.stage == "denoise" and status.steps:
         yield f"step {status.step} of {status.steps}"
+    if status.stage == "decode" and "decoded" in status.message:
+        yield status.message.partition(": ")[2].rstrip(".")
     yield f"{duration(status.elapsed_s)} so far"
     if status.eta_s is not None:
         yield f"about {duration(status.eta_s)} left"
@@ -117,10 +120,10 @@ def _clip_of(status: Status) -> str:
 
 
 def _share_done(status: Status) -> float:
-    """Of the steps of all clips; decoding counts as the last step's end."""
+    """Of all clips. The steps are most of one; what follows them has no counters."""
     if not status.clips or not status.steps or not status.clip:
         return 0.0
-    return (status.clip - 1 + status.step / status.steps) / status.clips
+    return (status.clip - 1 + SHARE_OF_STEPS * status.step / status.steps) / status.clips
 
 
 def plan_line(planned: PlannedRequest, expected_work_s: float | None) -> str:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.events import ModelState
-from pipeline.jobs.status import Status
+from pipeline.events import FramesDecoded, ModelState, StageChanged
+from pipeline.jobs.status import Status, after
 from pipeline.media.audio import AudioFacts
 from pipeline.media.planning import PlannedRequest
 from pipeline.request import ClipPlan
@@ -27,7 +27,13 @@ def test_a_running_job_tells_stage_clip_step_and_time() -> None:
     card = job_card(RUNNING)
 
     assert text_of(card) == "Drawing the frames clip 2 of 3 step 5 of 10 · 1 min 30 s so far · about 2 min 30 s left"
-    assert "width: 50%" in card
+    assert "width: 48%" in card
+
+
+def test_a_running_job_tells_how_much_of_a_clip_is_decoded() -> None:
+    decoding = after(after(RUNNING, StageChanged("decode", 2), 91), FramesDecoded(2, 7, 20), 92)
+
+    assert "7 of 20 parts decoded · 1 min 32 s so far" in text_of(job_card(decoding))
 
 
 def test_a_waiting_job_tells_its_place() -> None:

@@ -24,7 +24,8 @@ def free_port() -> int:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts the program with these variables, and ends it with the test."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")}
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    kept["TMPDIR"] = str(tmp_path)
     programs = []
 
     def start(**variables: str) -> subprocess.Popen:
