@@ -57,6 +57,7 @@ def test_one_that_is_suspended_is_replaced_and_steps_back_when_it_wakes(hub, fil
         hub.wait_until_sent(300_000)
         leader.suspend()
         other.wait_for("downloading")
+        hub.wait_until_sent(hub.sent.total() + 300_000)  # so that it has files in flight
         leader.resume()
         assert other.result() == {"folder": str(folder)}
         assert leader.result() == {"folder": str(folder)}
