@@ -1,5 +1,6 @@
 """From the settings to a model that can generate: its files are found or fetched, then loaded."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def prepare_model(
         report(ModelState("loading", entry.name, message=message))
 
     loading("Starting PyTorch")
+    # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
+    # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
     from pipeline.model.loading import load_components
     from pipeline.model.placement import choose_placement

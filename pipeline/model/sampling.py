@@ -42,7 +42,7 @@ def guided(conditional: Predict, unconditional: Predict, guidance: float) -> Pre
     """Classifier-free guidance: away from the unconditional prediction, `guidance` times as far as the conditional."""
 
     def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        without = unconditional(latents, timestep)
-        return without + guidance * (conditional(latents, timestep) - without)
+        told, untold = conditional(latents, timestep), unconditional(latents, timestep)
+        return untold + guidance * (told - untold)
 
     return predict

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's folders, or obeys the settings of the shell that started it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for name in (*Settings.model_fields, "space_id"):
+        monkeypatch.delenv(name.upper(), raising=False)
