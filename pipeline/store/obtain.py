@@ -15,6 +15,7 @@ from pipeline.store.download import Download, Pace
 from pipeline.store.layout import shortcoming
 from pipeline.store.lease import Holder, Lease, LeaseLost, LeaseWatch, acquire
 from pipeline.store.locations import Places, find_model, standard_places
+from pipeline.store.progress import ProgressLog
 
 QUIET_S = 5.0  # without a sign of life from who downloads, before people are told
 
@@ -65,7 +66,7 @@ def hold_lease(entry: ModelEntry, folder: Path, pace: Pace) -> Generator[ModelSt
     """
     if (lease := acquire(folder)) is not None:
         return lease
-    watch = LeaseWatch(folder)
+    watch, told = LeaseWatch(folder), ProgressLog()
     while True:
         holder = watch.look()
         if watch.is_free:
@@ -73,7 +74,9 @@ def hold_lease(entry: ModelEntry, folder: Path, pace: Pace) -> Generator[ModelSt
         if watch.silent_s >= pace.lease_stale_s:
             log.warning("%s: who downloads into %s is gone, taking over.", entry.name, folder)
             return watch.take_over()
-        yield _waiting(entry, holder, watch.silent_s)
+        state = _waiting(entry, holder, watch.silent_s)
+        told.note(state, time.monotonic())
+        yield state
         time.sleep(pace.poll_s)
 
 

@@ -136,6 +136,14 @@ def test_a_stall_that_comes_back_ends_in_a_sentence(obtain, entry, hub, folder, 
     assert {path for path in sent if hub.sent[path] != sent[path]} == {T5}
 
 
+def test_how_long_a_stall_may_last_is_a_setting(entry, hub, models, places, environment):
+    environment.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1000")
+    hub.faults.append(Fault(T5, then="stall", after=1000))
+    settings = Settings(model_cache_dir=models, download_stall_seconds=2)
+    with closing(obtain_model(entry, settings, places)) as states:
+        assert any("no data has come for 2 s; trying again in 5 s" in state.message for state in states)
+
+
 def test_later_tries_do_without_xet(obtain, entry, hub, environment):
     environment.delenv("HF_HUB_DISABLE_XET")
     hub.faults.append(Fault(T5, then="lie", after=1000, times=2))

@@ -74,6 +74,7 @@ def test_a_lease_that_another_machine_left_behind_is_taken_over_after_a_while(hu
     with programs(PACE, models) as [program]:
         assert program.result() == {"folder": str(folder)}
         waiting = [line["message"] for line in program.said if line.get("state") == "waiting"]
+        assert "waiting: another program downloads the model (another-machine)" in (program.close() or program.log)
         assert waiting[0] == "another program downloads the model (another-machine)"
     assert read_files(folder) == needed_files(files)
     assert hidden_files(folder) == [".manifest.json"]
