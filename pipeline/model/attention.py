@@ -3,14 +3,14 @@
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
+from torch import nn
 
 
 class RotaryAttnProcessor:
     """Self-attention with rotary positions, or cross-attention, of a `WanAttention`.
 
-    Where diffusers' own processor writes even and odd features apart, this one multiplies whole rows, which takes a
-    tenth of the step on a CPU down to a fortieth. The two class attributes are what `set_attention_backend` and
-    context parallelism set.
+    Where diffusers' own processor writes even and odd features apart, this one multiplies whole rows, in less than half
+    the time on a CPU. The two class attributes are what `set_attention_backend` and context parallelism set.
     """
 
     _attention_backend = None
@@ -26,8 +26,8 @@ class RotaryAttnProcessor:
     ) -> torch.Tensor:
         """(B, L, D) -> (B, L, D); `encoder_hidden_states` (B, S, D) makes it cross-attention."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        key = attn.norm_k(attn.to_k(context)).unflatten(2, (attn.heads, -1))
+        query = rms_norm(attn.norm_q, attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key = rms_norm(attn.norm_k, attn.to_k(context)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(context).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             query, key = rotate(query, *rotary_emb), rotate(key, *rotary_emb)
@@ -42,10 +42,16 @@ class RotaryAttnProcessor:
         return attn.to_out[0](output.flatten(2, 3).type_as(query))
 
 
+def rms_norm(norm: nn.RMSNorm, x: torch.Tensor) -> torch.Tensor:
+    """What `norm` gives, x / sqrt(mean(x^2) + eps) * weight, rounded as Wan rounds it; half the passes on a CPU."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (x * torch.rsqrt(length.square() / x.shape[-1] + norm.eps)).type_as(x) * norm.weight
+
+
 def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
     """Turn each pair of features (x1, x2) of `x` (B, L, heads, d) to (x1 cos - x2 sin, x2 cos + x1 sin).
 
     `cosines` and `sines` are fp32 (1, L, 1, d), the sines of each pair as (-sin, sin).
     """
     swapped = x.unflatten(-1, (-1, 2)).roll(1, -1).flatten(-2)
-    return torch.addcmul(x * cosines, swapped, sines).type_as(x)
+    return (x * cosines).addcmul_(swapped, sines).type_as(x)

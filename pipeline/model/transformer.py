@@ -99,18 +99,21 @@ class SpeechToVideoBlock(WanTransformerBlock):
         """Cross-attention to the text and the feed-forward, token by token."""
         x = x + self.attn2(self.norm2(x).to(text.dtype), text)
         shift, scale, gate = table[:, 3:].unbind(1)
-        y = _modulated(self.norm3, x, shift, scale).to(text.dtype)
-        y = torch.cat([self.ffn(part) for part in y.split(FFN_TOKENS, dim=1)], dim=1)
-        return _add_gated(x, y, gate)
+        parts = []
+        for part in x.split(FFN_TOKENS, dim=1):
+            y = self.ffn(_modulated(self.norm3, part, shift, scale).to(text.dtype))
+            parts.append(_add_gated(part, y, gate))
+        return torch.cat(parts, dim=1)
 
 
 def _modulated(norm: nn.LayerNorm, x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """norm(x) * (1 + scale) + shift for `x` fp32 (B, L, D), `shift` and `scale` (B, D).
 
-    Scale and shift go in as the norm's own weight and bias: one pass over memory in place of three.
+    Scale and shift go in as the norm's own weight and bias, sample by sample: one pass over memory in place of three.
     """
-    rows = zip(x, 1 + scale, shift, strict=True)
-    return torch.stack([F.layer_norm(row, norm.normalized_shape, *affine, norm.eps) for row, *affine in rows])
+    samples = zip(x.split(1), 1 + scale, shift, strict=True)
+    normed = [F.layer_norm(sample, norm.normalized_shape, *affine, norm.eps) for sample, *affine in samples]
+    return torch.cat(normed) if len(normed) > 1 else normed[0]  # to join one is to copy it
 
 
 def _add_gated(x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
