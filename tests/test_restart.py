@@ -1,0 +1,98 @@
+"""The whole program, killed in the middle of a job: `python app.py` with the sample model, over its API."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from gradio_client import Client, handle_file
+
+from pipeline.media.pose import read_pose_frames
+from pipeline.request import FRAMES_PER_SECOND
+
+ROOT = Path(__file__).parents[1]
+PORTRAIT, SPEECH = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav"))
+REQUEST = {"size": "4096", "steps": 3, "seed": 11}  # the smallest
+FRAMES = 3 * 80 - 3
+
+
+class Program:
+    """A running `python app.py` and a client of it."""
+
+    def __init__(self, outputs: Path, audio: Path):
+        self.audio = audio
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            self.port = door.getsockname()[1]
+        variables = {"MODEL": "sample", "OUTPUT_DIR": str(outputs), "PORT": str(self.port), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | variables)
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            assert time.monotonic() < deadline
+        self.client = Client(f"http://127.0.0.1:{self.port}", verbose=False)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            assert self.process.poll() is None
+            return False
+
+    def submit(self) -> str:
+        inputs = {"portrait": handle_file(PORTRAIT), "audio": handle_file(self.audio)}
+        return self.client.predict(**inputs, **REQUEST, api_name="/submit")
+
+    def wait_until(self, job: str, reached: Callable[[dict], bool]) -> dict:
+        deadline = time.monotonic() + 100
+        while not reached(status := self.client.predict(job, api_name="/status")):
+            assert time.monotonic() < deadline, status
+        return status
+
+    def frames(self, job: str) -> np.ndarray:
+        video = self.client.predict(job, api_name="/result")
+        return read_pose_frames(Path(video), 0, 1000)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Program]]:
+    speech, rate = soundfile.read(SPEECH)
+    audio = tmp_path / "three_clips.wav"
+    soundfile.write(audio, np.tile(speech, 5)[: rate * FRAMES // FRAMES_PER_SECOND], rate)
+    programs = []
+
+    def start() -> Program:
+        programs.append(Program(tmp_path / "outputs", audio))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+
+
+def test_a_killed_job_goes_on_after_a_restart_and_gives_the_frames_of_an_unbroken_one(start) -> None:
+    first = start()
+    job = first.submit()
+    first.wait_until(job, lambda status: status["clip"] == 2 and status["stage"] == "denoise")
+    first.kill()
+
+    second = start()
+    status = second.wait_until(job, lambda status: status["state"] != "queued" and status["clip"] >= 2)
+    assert status["state"] in ("running", "finished")
+    assert second.wait_until(job, lambda status: status["state"] == "finished")["seed"] == REQUEST["seed"]
+    broken = second.frames(job)
+
+    unbroken_job = second.submit()
+    second.wait_until(unbroken_job, lambda status: status["state"] == "finished")
+    assert len(broken) == len(second.frames(unbroken_job)) == FRAMES
+    np.testing.assert_array_equal(broken, second.frames(unbroken_job))
