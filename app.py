@@ -10,9 +10,8 @@ from tempfile import TemporaryDirectory
 
 from pipeline.errors import UserError
 from pipeline.events import ModelState
-from pipeline.machine import output_folder, served_entry
-from pipeline.settings import Settings, read_settings
-from pipeline.store.catalogue import ModelEntry
+from pipeline.machine import is_hosted, public_url
+from pipeline.preflight import Start, plan_start, require_machine
 
 
 def main() -> int:
@@ -20,10 +19,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the program in the same clean way
     try:
-        settings = read_settings()
-        with listening(settings.host, settings.port) as door, TemporaryDirectory(prefix="talking-video-") as uploads:
+        start = plan_start(forgiving=is_hosted())
+        with (
+            listening(start.settings.host, start.settings.port) as door,
+            TemporaryDirectory(prefix="talking-video-") as uploads,
+        ):
             os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
-            serve(settings, door)
+            serve(start, door)
     except KeyboardInterrupt:
         pass
     except UserError as error:
@@ -43,7 +45,7 @@ def listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(settings: Settings, door: socket.socket) -> None:
+def serve(start: Start, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
     from pipeline.jobs.queue import JobQueue
     from pipeline.jobs.worker import Worker
@@ -51,19 +53,20 @@ def serve(settings: Settings, door: socket.socket) -> None:
     from pipeline.web.site import build_server, build_site
     from pipeline.web.studio import Studio
 
-    entry, folder = served_entry(settings), output_folder(settings)
+    settings, folder = start.settings, start.folder
     queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
-    worker = Worker(queue, lambda report: prepare(entry, settings, report))
-    site = build_site(Studio(queue, worker, entry), credentials(settings, folder))
-    logging.info("The page is on http://%s:%d", settings.host, settings.port)
+    worker = Worker(queue, lambda report: prepare(start, report))
+    site = build_site(Studio(queue, worker, start.entry), credentials(settings, folder))
+    logging.info("The page is on %s", public_url(settings))
     build_server(site).run(sockets=[door])
 
 
-def prepare(entry: ModelEntry, settings: Settings, report: Callable[[ModelState], None]) -> object:
-    """Get the model; on the worker's thread, for it imports torch."""
+def prepare(start: Start, report: Callable[[ModelState], None]) -> object:
+    """Get the model, if this machine can serve it; on the worker's thread, for it imports torch."""
+    require_machine(start, report)
     from pipeline.preparation import prepare_model
 
-    return prepare_model(entry, settings, report)
+    return prepare_model(start.entry, start.settings, report)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pipeline.store.locations import APPLICATION, can_be_written, standard_place
 
 # Memory of the smallest card that a plan of the 14B model is made for: 32.6 GB of weights and the work on top.
 SMALLEST_CARD_BYTES = 40_000_000_000
+OLDEST_DRIVER = 525  # that runs programs made for CUDA 12, by NVIDIA's table of minor version compatibility
+TORCH_PATIENCE_S = 180
 CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
 
 
@@ -21,6 +24,12 @@ class Card:
     name: str
     memory_bytes: int
     driver: str
+
+    @property
+    def suits_large_model(self) -> bool:
+        """Whether the 14B model may be served on it, as far as its driver tells."""
+        version = self.driver.partition(".")[0]
+        return self.memory_bytes >= SMALLEST_CARD_BYTES and version.isdigit() and int(version) >= OLDEST_DRIVER
 
 
 def cards() -> list[Card]:
@@ -33,12 +42,53 @@ def cards() -> list[Card]:
     return [Card(row[0], int(row[1]) * 2**20, row[2]) for row in rows if len(row) == 3 and row[1].isdigit()]
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """The cards of this machine, and why torch cannot use them (None where it can, or where there is no card)."""
+
+    cards: tuple[Card, ...]
+    trouble: str | None = None
+
+
+def look_at_gpu() -> Gpu:
+    """The cards, and whether torch works on them.
+
+    A process of its own tries that, some seconds long: a broken driver may hold it up or end it, and nothing of torch
+    is left in this one.
+    """
+    found = tuple(cards())
+    if not found:
+        return Gpu(found)
+    trial = (sys.executable, "-c", "import torch; torch.zeros(1, device='cuda').add(1).item()")
+    try:
+        told = subprocess.run(trial, capture_output=True, text=True, timeout=TORCH_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return Gpu(found, f"it did not answer within {TORCH_PATIENCE_S} s")
+    if told.returncode == 0:
+        return Gpu(found)
+    last_line = (told.stderr.strip().splitlines() or [f"it ended with status {told.returncode}"])[-1]
+    return Gpu(found, last_line)
+
+
+def is_hosted() -> bool:
+    """Whether this machine was set up to serve (a container, a pod, a Space): nobody sits at its terminal."""
+    return any(os.environ.get(name) for name in ("RUNPOD_POD_ID", "SPACE_ID", "container"))
+
+
+def public_url(settings: Settings) -> str:
+    """Where people find the page."""
+    if pod := os.environ.get("RUNPOD_POD_ID"):
+        return f"https://{pod}-{settings.port}.proxy.runpod.net"
+    if space := os.environ.get("SPACE_HOST"):
+        return f"https://{space}"
+    return f"http://{settings.host}:{settings.port}"
+
+
 def served_entry(settings: Settings) -> ModelEntry:
     """The model that this machine serves: MODEL, or the 14B model where a card can hold it, or the sample model."""
     model = settings.model
     if model is None:
-        large_enough = any(card.memory_bytes >= SMALLEST_CARD_BYTES for card in cards())
-        model = DEFAULT_MODEL if large_enough else "sample"
+        model = DEFAULT_MODEL if any(card.suits_large_model for card in cards()) else "sample"
     return entry_for(model, settings.model_variant, settings.model_revision)
 
 

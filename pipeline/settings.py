@@ -1,12 +1,24 @@
 """What this machine does: the environment variables of the README, read once and frozen."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import InvalidSetting
+
+
+def on_space(value: Any, elsewhere: Any) -> Callable[[], Any]:
+    """A default that is `value` on a Hugging Face Space: what is open to everybody has narrower limits."""
+    return lambda: value if os.environ.get("SPACE_ID") else elsewhere
+
+
+def usual_host() -> str:
+    """Every address on a Space, or the one that whoever runs Gradio programs there gives; else this machine alone."""
+    return os.environ.get("GRADIO_SERVER_NAME") or on_space("0.0.0.0", "127.0.0.1")()
 
 
 class Settings(BaseSettings):
@@ -26,15 +38,19 @@ class Settings(BaseSettings):
         Literal["auto", "resident", "offload", "stream"], Field(description="auto, resident, offload or stream")
     ] = "auto"
     output_dir: Annotated[Path | None, Field(description="a folder")] = None
-    host: Annotated[str, Field(min_length=1, description="an address to listen on")] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, description="an address to listen on", default_factory=usual_host)]
     port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860
     app_username: Annotated[str, Field(min_length=1, description="a name")] = "studio"
     app_password: Annotated[str | None, Field(min_length=1, description="a password")] = None
     app_auth: Annotated[Literal["on", "off"], Field(description="on or off")] = "on"
     idle_stop_minutes: Annotated[float | None, Field(gt=0, description="minutes, above 0")] = None
-    max_queue: Annotated[int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000")] = 20
-    max_audio_seconds: Annotated[float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400")] = 300
-    keep_results_days: Annotated[float, Field(ge=0, description="days, 0 or more")] = 7
+    max_queue: Annotated[
+        int, Field(ge=1, le=10_000, description="a whole number from 1 to 10000", default_factory=on_space(10, 20))
+    ]
+    max_audio_seconds: Annotated[
+        float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400", default_factory=on_space(30, 300))
+    ]
+    keep_results_days: Annotated[float, Field(ge=0, description="days, 0 or more", default_factory=on_space(1, 7))]
 
 
 def read_settings() -> Settings:
@@ -50,3 +66,13 @@ def read_settings() -> Settings:
         shown = "***" if "password" in name else repr(first["input"])
         accepted = Settings.model_fields[name].description
         raise InvalidSetting(f"{name.upper()}={shown} cannot be used: give {accepted}.") from None
+
+
+def usable_settings() -> Settings:
+    """The settings with the default in place of every value that cannot be used: enough for a page that says so."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]) for each in error.errors()}
+        fields = Settings.model_fields
+        return Settings(**{name: fields[name].get_default(call_default_factory=True) for name in wrong})

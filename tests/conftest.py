@@ -15,5 +15,6 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's folders, or obeys the settings of the shell that started it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    for name in (*Settings.model_fields, "space_id"):
-        monkeypatch.delenv(name.upper(), raising=False)
+    hosts = ("SPACE_ID", "SPACE_HOST", "GRADIO_SERVER_NAME", "RUNPOD_POD_ID", "container")
+    for name in (*(field.upper() for field in Settings.model_fields), *hosts):
+        monkeypatch.delenv(name, raising=False)
