@@ -35,6 +35,10 @@ class QueueFull(UserError):
     """As many jobs wait as the machine accepts."""
 
 
+class NotDelivered(UserError):
+    """A video was made and cannot be handed over."""
+
+
 class UnknownJob(UserError):
     """No job has this id (any more)."""
 

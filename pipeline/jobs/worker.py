@@ -90,7 +90,7 @@ class Worker:
         try:
             self._drive(job, model)
         except Exception as error:
-            self.queue.record(job, Failed(_why_no_video(error, job)))
+            self.queue.record(job, Failed(why_no_video(error, job.id)))
 
     def _drive(self, job: Job, model: Model) -> None:
         """Hand each event of the rendering to the queue, and see after each whether to stop."""
@@ -118,13 +118,14 @@ def _why_no_model(error: Exception) -> str:
     return "The model could not be made ready: the program's log says why."
 
 
-def _why_no_video(error: Exception, job: Job) -> str:
+def why_no_video(error: Exception, job: str) -> str:
+    """The sentence for who wanted the video of the job with the id `job`; what nobody expected is logged. No torch."""
     if isinstance(error, UserError):
         return str(error)
-    logger.exception("Job %s ended by an error", job.id[:8])
+    logger.exception("Job %s ended by an error", job[:8])
     if _is_out_of_memory(error):
         return OUT_OF_MEMORY
-    return f"Something went wrong inside the program; its log has the details (job {job.id[:8]})."
+    return f"Something went wrong inside the program; its log has the details (job {job[:8]})."
 
 
 def _is_out_of_memory(error: Exception) -> bool:
