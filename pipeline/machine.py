@@ -10,8 +10,8 @@ from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
 
-# Memory of the smallest card that a plan of the 14B model is made for: 32.6 GB of weights and the work on top.
-SMALLEST_CARD_BYTES = 40_000_000_000
+# Memory of the smallest card that the 14B model is served on without being asked for: 33 GB of it is the transformer.
+SMALLEST_CARD_BYTES = 47_000_000_000
 OLDEST_DRIVER = 525  # that runs programs made for CUDA 12, by NVIDIA's table of minor version compatibility
 TORCH_PATIENCE_S = 180
 CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
@@ -72,7 +72,12 @@ def look_at_gpu() -> Gpu:
 
 def is_hosted() -> bool:
     """Whether this machine was set up to serve (a container, a pod, a Space): nobody sits at its terminal."""
-    return any(os.environ.get(name) for name in ("RUNPOD_POD_ID", "SPACE_ID", "container"))
+    return any(os.environ.get(name) for name in ("RUNPOD_POD_ID", "RUNPOD_ENDPOINT_ID", "SPACE_ID", "container"))
+
+
+def asks_first(settings: Settings) -> bool:
+    """Whether a person is asked before a model is downloaded: on their own computer, where they named none."""
+    return settings.model is None and not is_hosted()
 
 
 def public_url(settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """The whole program, killed in the middle of a job: `python app.py` with the sample model, over its API."""
 
+import json
 import os
 import signal
 import socket
@@ -80,7 +81,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Program]]:
         program.kill()
 
 
-def test_a_killed_job_goes_on_after_a_restart_and_gives_the_frames_of_an_unbroken_one(start) -> None:
+def test_a_killed_job_goes_on_after_a_restart_and_gives_the_frames_of_an_unbroken_one(start, tmp_path) -> None:
     first = start()
     job = first.submit()
     first.wait_until(job, lambda status: status["clip"] == 2 and status["stage"] == "denoise")
@@ -91,6 +92,9 @@ def test_a_killed_job_goes_on_after_a_restart_and_gives_the_frames_of_an_unbroke
     assert status["state"] in ("running", "finished")
     assert second.wait_until(job, lambda status: status["state"] == "finished")["seed"] == REQUEST["seed"]
     broken = second.frames(job)
+    journal = (tmp_path / "outputs" / "jobs" / job / "events.jsonl").read_text().splitlines()
+    told = [json.loads(line) for line in journal]
+    assert [line["clip"] for line in told if line["event"] == "clip_ready"] == [1, 2, 3]  # none was made again
 
     unbroken_job = second.submit()
     second.wait_until(unbroken_job, lambda status: status["state"] == "finished")

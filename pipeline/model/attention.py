@@ -6,6 +6,15 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import nn
 
 
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x^2) + eps) * weight, rounded as Wan rounds it, in half the passes that PyTorch makes on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., D), the mean in fp32 whatever the dtype."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return (x * torch.rsqrt(length.square() / x.shape[-1] + self.eps)).type_as(x) * self.weight
+
+
 class RotaryAttnProcessor:
     """Self-attention with rotary positions, or cross-attention, of a `WanAttention`.
 
@@ -26,8 +35,8 @@ class RotaryAttnProcessor:
     ) -> torch.Tensor:
         """(B, L, D) -> (B, L, D); `encoder_hidden_states` (B, S, D) makes it cross-attention."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = rms_norm(attn.norm_q, attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        key = rms_norm(attn.norm_k, attn.to_k(context)).unflatten(2, (attn.heads, -1))
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key = attn.norm_k(attn.to_k(context)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(context).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             query, key = rotate(query, *rotary_emb), rotate(key, *rotary_emb)
@@ -42,10 +51,19 @@ class RotaryAttnProcessor:
         return attn.to_out[0](output.flatten(2, 3).type_as(query))
 
 
-def rms_norm(norm: nn.RMSNorm, x: torch.Tensor) -> torch.Tensor:
-    """What `norm` gives, x / sqrt(mean(x^2) + eps) * weight, rounded as Wan rounds it; half the passes on a CPU."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return (x * torch.rsqrt(length.square() / x.shape[-1] + norm.eps)).type_as(x) * norm.weight
+def make_attention(dim: int, num_heads: int, eps: float, cross: bool) -> WanAttention:
+    """diffusers' attention of Wan, with the norms and the processor of this module."""
+    head_dim = dim // num_heads
+    attention = WanAttention(
+        dim,
+        num_heads,
+        head_dim,
+        eps,
+        cross_attention_dim_head=head_dim if cross else None,
+        processor=RotaryAttnProcessor(),
+    )
+    attention.norm_q, attention.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
+    return attention
 
 
 def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

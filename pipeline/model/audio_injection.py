@@ -3,10 +3,9 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers.models.normalization import AdaLayerNorm
-from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import nn
 
-from pipeline.model.attention import RotaryAttnProcessor
+from pipeline.model.attention import make_attention
 from pipeline.request import MOTION_FRAMES
 
 MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // 4
@@ -72,14 +71,7 @@ class AudioInjector(nn.Module):
     def __init__(self, dim: int, num_heads: int, eps: float):
         super().__init__()
         self.norm = AdaLayerNorm(dim, output_dim=2 * dim, chunk_dim=1)
-        self.attn = WanAttention(
-            dim,
-            num_heads,
-            dim // num_heads,
-            eps,
-            cross_attention_dim_head=dim // num_heads,
-            processor=RotaryAttnProcessor(),
-        )
+        self.attn = make_attention(dim, num_heads, eps, cross=True)
 
     def forward(self, noisy: torch.Tensor, tokens: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """What is added to `noisy` (B, F * rows * columns, D), from `tokens` (B, F, 5, D) and `vectors` (B, F, D)."""

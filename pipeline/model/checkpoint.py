@@ -1,14 +1,14 @@
 """The official checkpoint folder, read strictly: names, shapes and switches are checked before anything is computed."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import ModelUnavailable
+from pipeline.model.weights import unreadable
 
 # What the config of a supported checkpoint says; the other paths of the official program are not built here.
 SWITCHES = {
@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"The model file {path} cannot be read: {_reason(error)}.") from error
+        raise unreadable(path, error) from error
     if not isinstance(value, dict):
         raise ModelUnavailable(f"The model file {path} does not hold a JSON object.")
     return value
@@ -114,36 +114,6 @@ def transformer_shards(folder: Path) -> list[Path]:
         if Path(name).name != name or not (folder / name).is_file():
             raise ModelUnavailable(f"The model in {folder} lacks its file {name}: download it again.")
     return [folder / name for name in names]
-
-
-def safetensors_shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Official name -> shape of every tensor, from the headers alone."""
-    shapes = {}
-    for path in paths:
-        with open_safetensors(path, "cpu") as file:
-            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    return shapes
-
-
-def open_safetensors(path: Path, device: str) -> Any:
-    """`safe_open`, with an error that names the file."""
-    try:
-        return safe_open(path, framework="pt", device=device)
-    except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"The model file {path} cannot be read: {_reason(error)}.") from error
-
-
-def read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a .pth file, mapped from disk, with nothing but tensors allowed in it."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise ModelUnavailable(f"The model file {path} cannot be read: {_reason(error)}.") from error
-    except Exception as error:  # pickle.UnpicklingError and what hostile pickles raise
-        raise ModelUnavailable(f"The model file {path} is not a file of weights: {_reason(error)}.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelUnavailable(f"The model file {path} is not a table of tensors.")
-    return state
 
 
 def official_transformer_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -209,14 +179,3 @@ def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     parameter = torch.nn.Parameter(tensor, requires_grad=False)
     setattr(module.get_submodule(owner), leaf, parameter)
-
-
-def safetensors_items(path: Path, device: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """(official name, tensor on `device`) for every tensor of the file, in the order they lie in it."""
-    with open_safetensors(path, device) as file:
-        for name in file.keys():  # noqa: SIM118
-            yield name, file.get_tensor(name)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -72,9 +72,9 @@ def pose_pixels(frames: np.ndarray, count: int, height: int, width: int) -> torc
     Scaled to cover and cut to the centre like the portrait, bilinear with antialiasing.
     """
     pixels = torch.full((3, count, height, width), -1.0)
-    if len(frames):
-        shown = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 * 2 - 1
-        pixels[:, : len(frames)] = _cover(shown, height, width).transpose(0, 1)
+    for i, frame in enumerate(frames):  # one by one: as floats, a clip of large frames would fill the memory
+        shown = torch.from_numpy(frame).permute(2, 0, 1).float() / 255 * 2 - 1
+        pixels[:, i] = _cover(shown[None], height, width)[0]
     return pixels
 
 

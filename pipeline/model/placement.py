@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -16,8 +17,11 @@ from pipeline.model.transformer import SpeechToVideoTransformer
 
 log = logging.getLogger(__name__)
 
-# Card memory from which everything stays there: the bf16 model's parts are 46 GB, and decoding and attention need more.
+# Card memory from which each plan is chosen. The bf16 model's parts are 46 GB, and decoding 720p needs 18 GB more; the
+# transformer alone is 33 GB, and its work at 480p needs 5 GB more, at 704p 10, at 720p 12 to 15 (allocations counted at
+# these sizes, not yet seen on a card).
 RESIDENT_BYTES = 70_000_000_000
+OFFLOAD_BYTES = 47_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers from glibc's malloc.h
 Plan = Literal["resident", "offload", "stream"]
 
@@ -26,8 +30,8 @@ Plan = Literal["resident", "offload", "stream"]
 class Placement:
     """The device that computes, the dtype of transformer and text encoder, and a plan for the device's memory.
 
-    resident: all parts stay on the device. offload: the transformer stays, the other parts come for as long as they
-    work. stream: the transformer's blocks, too, come one after the other from the machine's memory.
+    resident: all parts stay on the device. offload: each part comes for as long as it works. stream: likewise, and of
+    the transformer one block after the other.
     """
 
     device: torch.device
@@ -36,24 +40,34 @@ class Placement:
 
     @contextmanager
     def on_device(self, module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-        """`module` on the device for as long as the context lasts."""
-        module.to(self.device)
+        """`module` on the device for as long as the context lasts, or where its hooks want it if its blocks stream."""
+        if self.plan == "resident" or (self.plan == "stream" and isinstance(module, SpeechToVideoTransformer)):
+            yield module
+            return
+        at_home = [(tensor, tensor.data) for tensor in chain(module.parameters(), module.buffers())]
         try:
+            _move(at_home, self.device)
             yield module
         finally:
-            if self.plan != "resident":
-                module.to("cpu")
+            with torch.inference_mode(False):
+                for tensor, data in at_home:
+                    tensor.data = data
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     @property
     def loading_device(self) -> torch.device:
-        """Where the transformer's tensors are read to."""
-        return torch.device("cpu") if self.plan == "stream" else self.device
+        """Where tensors are read to."""
+        return self.device if self.plan == "resident" else torch.device("cpu")
 
-    def place(self, transformer: SpeechToVideoTransformer) -> None:
-        """Put the loaded `transformer` where the plan wants it."""
-        if self.plan != "stream":
-            return
+    def settle(self, module: torch.nn.Module) -> None:
+        """Put a loaded part where it is to live."""
+        if self.plan == "resident":
+            module.to(self.device)
+        elif self.plan == "stream" and isinstance(module, SpeechToVideoTransformer):
+            self._stream(module)
+
+    def _stream(self, transformer: SpeechToVideoTransformer) -> None:
         for block in transformer.blocks:
             apply_group_offloading(
                 block,
@@ -69,9 +83,17 @@ class Placement:
 
     def describe(self) -> str:
         """The placement in a few words, for people."""
+        precision = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cpu":
-            return "on the CPU, in float32" if self.dtype == torch.float32 else "on the CPU, in bfloat16"
-        return f"on {torch.cuda.get_device_name(self.device)}, {self.plan}, in {str(self.dtype).removeprefix('torch.')}"
+            return f"on the CPU, in {precision}"
+        return f"on {torch.cuda.get_device_name(self.device)}, {self.plan}, in {precision}"
+
+
+def _move(tensors: list[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> None:
+    """Put what the tensors hold on `device`; the data that they held stays where it is, to be put back for nothing."""
+    with torch.inference_mode(False):
+        for tensor, data in tensors:
+            tensor.data = data.to(device)
 
 
 def choose_placement(memory: str, device: str | None, dtype: str | None) -> Placement:
@@ -83,15 +105,19 @@ def choose_placement(memory: str, device: str | None, dtype: str | None) -> Plac
     precision = getattr(torch, dtype or ("bfloat16" if chosen.type == "cuda" else "float32"))
     if chosen.type == "cpu":
         keep_freed_memory()
-        plan: Plan = "resident"
-    elif memory == "auto":
-        total = torch.cuda.get_device_properties(chosen).total_memory
-        plan = "resident" if total >= RESIDENT_BYTES else "offload"
+        placement = Placement(chosen, precision, "resident")
     else:
-        plan = memory
-    placement = Placement(chosen, precision, plan)
+        total = torch.cuda.get_device_properties(chosen).total_memory
+        placement = Placement(chosen, precision, plan_for(total) if memory == "auto" else memory)
     log.info("The model works %s.", placement.describe())
     return placement
+
+
+def plan_for(card_bytes: int) -> Plan:
+    """The plan for a card with `card_bytes` of memory."""
+    if card_bytes >= RESIDENT_BYTES:
+        return "resident"
+    return "offload" if card_bytes >= OFFLOAD_BYTES else "stream"
 
 
 def keep_freed_memory() -> None:

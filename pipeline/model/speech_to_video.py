@@ -113,47 +113,53 @@ class SpeechToVideo:
             return encode_speech(self.parts.feature_extractor, encoder, np.concatenate([lead, samples]), frames).cpu()
 
     def _first_memory(self, vae: torch.nn.Module, show: _Performance, portrait: torch.Tensor) -> MotionMemory:
-        """Mid-grey frames; in first-frame mode the portrait stands at their end."""
+        """Mid-grey, and nothing that the opening clip looks at; in first-frame mode the portrait stands at the end."""
         memory = torch.zeros(3, MOTION_FRAMES, show.plan.height, show.plan.width)
-        if show.request.first_frame:
-            memory[:, -FIRST_FRAME_REPEATS:] = portrait
-        return _remember(vae, memory, show.plan.frames_per_clip)
+        if not show.request.first_frame:
+            return MotionMemory(np.empty((LATENT_CHANNELS, 0, 0, 0), np.float32), _lasting(memory, show.plan).numpy())
+        memory[:, -FIRST_FRAME_REPEATS:] = portrait
+        return _remember(vae, memory, show.plan)
 
     def _clip(self, show: _Performance, clip: int, motion: MotionMemory) -> Iterator[Event]:
         """Make `clip` (from 1) from `motion`; its events, and the memory that it leaves (None after the last)."""
         opening = clip == 1 and not show.request.first_frame
-        memory_latents = torch.from_numpy(motion.latents).to(self.placement.device)
+        before = None if opening else torch.from_numpy(motion.latents).to(self.placement.device)
         yield StageChanged("denoise", clip)
-        conditions = self._conditions(show, clip, None if opening else memory_latents)
-        latents = yield from self._denoise(show, clip, conditions)
+        pose = self._pose_latents(show, clip)
+        with self._on_device(self.parts.transformer):
+            latents = yield from self._denoise(show, clip, self._conditions(show, clip, before, pose))
         yield StageChanged("decode", clip)
-        before = show.reference if opening else memory_latents
+        latents = torch.cat([show.reference if opening else before, latents], dim=1)
         with self._on_device(self.parts.vae) as vae:
-            shown, kept = yield from _decode_clip(vae, clip, torch.cat([before, latents], dim=1), show.plan, motion)
-            left = None if clip == show.plan.clips else _remember(vae, kept, show.plan.frames_per_clip)
+            shown, kept = yield from _decode_clip(vae, clip, latents, show.plan, motion)
+            left = None if clip == show.plan.clips else _remember(vae, kept, show.plan)
         yield ClipFrames(clip, shown, left)
         return left
 
-    def _conditions(self, show: _Performance, clip: int, motion: torch.Tensor | None) -> tuple[ClipConditions, ...]:
+    def _conditions(
+        self, show: _Performance, clip: int, motion: torch.Tensor | None, pose: torch.Tensor | None
+    ) -> tuple[ClipConditions, ...]:
         """The clip's conditions, and with guidance those of the unconditional pass: other words, no sound."""
-        device, count = self.placement.device, show.plan.frames_per_clip
-        heard = show.speech[None, ..., (clip - 1) * count : clip * count].to(device)
-        pose = self._pose_latents(show, clip)
-        encode = partial(
-            self.parts.transformer.encode_conditions,
-            reference=show.reference[None],
+        transformer, count = self.parts.transformer, show.plan.frames_per_clip
+        heard = show.speech[None, ..., (clip - 1) * count : clip * count].to(self.placement.device)
+        conditional = transformer.encode_conditions(
+            show.prompts[0][None],
+            heard,
+            show.reference[None],
             motion=None if motion is None else motion[None],
             pose=None if pose is None else pose[None],
         )
-        conditional = encode(show.prompts[0][None], heard)
-        return (conditional, *(encode(prompt[None], torch.zeros_like(heard)) for prompt in show.prompts[1:]))
+        others = [
+            transformer.with_other_words_and_sound(conditional, prompt[None], torch.zeros_like(heard))
+            for prompt in show.prompts[1:]
+        ]
+        return (conditional, *others)
 
     def _pose_latents(self, show: _Performance, clip: int) -> torch.Tensor | None:
         if show.request.pose_video is None:
             return None
         count = show.plan.frames_per_clip
-        frames = read_pose_frames(show.request.pose_video, (clip - 1) * count, count)
-        pixels = pose_pixels(frames, count, show.plan.height, show.plan.width)
+        pixels = pose_pixels(_pose_frames(show, clip), count, show.plan.height, show.plan.width)
         with self._on_device(self.parts.vae) as vae:
             return encode_video(vae, torch.cat([pixels[:, :1], pixels], dim=1))[:, 1:]
 
@@ -191,23 +197,36 @@ def _decode_clip(
     """
     total = latents.shape[1]
     first = total - plan.frames_per_clip // LATENT_STRIDE
-    kept, shown = torch.from_numpy(motion.frames), []
+    kept, shown = [torch.from_numpy(motion.frames)], []
     for i, pixels in enumerate(decode_video(vae, latents)):
         if i >= first:
             pixels = pixels.cpu()
             if clip == 1 and i == first:
                 pixels = pixels[:, plan.warm_up_frames :]
             shown.append(to_uint8(pixels))
-            kept = torch.cat([kept, pixels], dim=1)[:, -MOTION_FRAMES:]
+            kept.append(pixels)
         yield FramesDecoded(clip, i + 1, total)
-    return np.concatenate(shown), kept
+    return np.concatenate(shown), torch.cat(kept, dim=1)[:, -MOTION_FRAMES:]
 
 
-def _remember(vae: torch.nn.Module, frames: torch.Tensor, frames_per_clip: int) -> MotionMemory:
-    """The memory of the last 73 `frames`, (3, 73, H, W), and those of them that outlive the next clip."""
-    again = max(0, MOTION_FRAMES - (frames_per_clip - WARM_UP_FRAMES))
-    latents = encode_video(vae, frames).cpu().numpy()
-    return MotionMemory(latents, frames[:, MOTION_FRAMES - again :].contiguous().numpy())
+def _pose_frames(show: _Performance, clip: int) -> np.ndarray:
+    """The pose frames of `clip`, uint8 (T, h, w, 3): behind by the lead, like the sound that they go with."""
+    count = show.plan.frames_per_clip
+    first = (clip - 1) * count - show.plan.lead_frames
+    early = max(0, -first)  # frames before the pose video begins: its first frame stands
+    frames = read_pose_frames(show.request.pose_video, first + early, count - early)
+    return np.concatenate([np.repeat(frames[:1], early, axis=0), frames])
+
+
+def _remember(vae: torch.nn.Module, frames: torch.Tensor, plan: ClipPlan) -> MotionMemory:
+    """The memory of the last 73 `frames`, (3, 73, H, W)."""
+    return MotionMemory(encode_video(vae, frames).cpu().numpy(), _lasting(frames, plan).numpy())
+
+
+def _lasting(frames: torch.Tensor, plan: ClipPlan) -> torch.Tensor:
+    """Those of the last 73 frames that outlive the next clip."""
+    lasting = max(0, MOTION_FRAMES - (plan.frames_per_clip - WARM_UP_FRAMES))
+    return frames[:, MOTION_FRAMES - lasting :].contiguous()
 
 
 def to_uint8(pixels: torch.Tensor) -> np.ndarray:

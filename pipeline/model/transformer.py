@@ -4,7 +4,7 @@ Axis letters: B batch, L tokens, F latent frames, h w latent rows and columns, D
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,9 +17,10 @@ from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformerBlock
 from torch import nn
 
-from pipeline.model.attention import RotaryAttnProcessor
+from pipeline.model.attention import make_attention
 from pipeline.model.audio_injection import AudioInjector, CausalAudioEncoder
 from pipeline.model.motion import FramePacker, rotary_table, token_positions, tokens_of
+from pipeline.request import LATENT_STRIDE
 
 NOISY, REFERENCE, MOTION = range(3)  # kinds of tokens, rows of trainable_cond_mask
 
@@ -66,8 +67,8 @@ class SpeechToVideoBlock(WanTransformerBlock):
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float, with_audio: bool):
         super().__init__(dim, ffn_dim, num_heads, cross_attn_norm=True, eps=eps)
-        self.attn1.set_processor(RotaryAttnProcessor())
-        self.attn2.set_processor(RotaryAttnProcessor())
+        self.attn1 = make_attention(dim, num_heads, eps, cross=False)
+        self.attn2 = make_attention(dim, num_heads, eps, cross=True)
         self.audio_injector = AudioInjector(dim, num_heads, eps) if with_audio else None
 
     def forward(
@@ -80,12 +81,11 @@ class SpeechToVideoBlock(WanTransformerBlock):
         """One block over the noisy tokens `hidden_states` and the others `encoder_hidden_states`, fp32 (B, L, D) each.
 
         `modulation`, fp32 (B, 2, 6, D), is from the time embedding: row 0 for the noisy tokens, row 1 for the rest.
-        Returns both streams. (The names are those by which diffusers' caches know two streams.)
+        Returns both streams.
         """
         streams, dtype = (hidden_states, encoder_hidden_states), clip.text.dtype
         tables = (self.scale_shift_table.float() + modulation).unbind(1)  # per stream (B, 6, D)
-        normed = [_modulated(self.norm1, x, *table[:, :2].unbind(1)) for x, table in zip(streams, tables, strict=True)]
-        mixed = self.attn1(torch.cat(normed, dim=1).to(dtype), rotary_emb=clip.rotary)
+        mixed = self.attn1(self._normed(streams, tables).to(dtype), rotary_emb=clip.rotary)
         mixed = mixed.split([x.shape[1] for x in streams], dim=1)
         noisy, others = (
             self._think(_add_gated(x, y, table[:, 2]), table, clip.text)
@@ -94,6 +94,11 @@ class SpeechToVideoBlock(WanTransformerBlock):
         if self.audio_injector is not None:
             noisy = noisy + self.audio_injector(noisy, clip.audio_tokens, clip.audio_vectors)
         return noisy, others
+
+    def _normed(self, streams: tuple[torch.Tensor, ...], tables: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """All tokens in one row, normalised and modulated for self-attention."""
+        parts = zip(streams, tables, strict=True)
+        return torch.cat([_modulated(self.norm1, x, *table[:, :2].unbind(1)) for x, table in parts], dim=1)
 
     def _think(self, x: torch.Tensor, table: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Cross-attention to the text and the feed-forward, token by token."""
@@ -186,17 +191,33 @@ class SpeechToVideoTransformer(
         pose: (B, 16, F, h, w), or None for none.
         """
         dtype = self.patch_embedding.weight.dtype
-        padded = F.pad(text.to(dtype), (0, 0, 0, self.config.text_len - text.shape[1]))
-        tokens, vectors = self.audio_encoder(audio.float())
-        positions = token_positions(tokens.shape[1], *reference.shape[-2:], with_motion=motion is not None)
+        frames = audio.shape[-1] // LATENT_STRIDE
+        positions = token_positions(frames, *reference.shape[-2:], with_motion=motion is not None)
+        tokens, vectors = self._encode_audio(audio)
         return ClipConditions(
-            text=self.condition_embedder.text_embedder(padded),
-            audio_tokens=tokens.to(dtype),
-            audio_vectors=vectors.to(dtype),
+            text=self._encode_text(text),
+            audio_tokens=tokens,
+            audio_vectors=vectors,
             pose_tokens=self._pose_tokens(pose) + self.trainable_cond_mask.weight[NOISY],
             other_tokens=self._other_tokens(reference.to(dtype), None if motion is None else motion.to(dtype)),
             rotary=rotary_table(positions, self.config.attention_head_dim, reference.device),
         )
+
+    def with_other_words_and_sound(
+        self, clip: ClipConditions, text: torch.Tensor, audio: torch.Tensor
+    ) -> ClipConditions:
+        """`clip` with `text` and `audio` (as for `encode_conditions`) in the place of its own; the rest is shared."""
+        tokens, vectors = self._encode_audio(audio)
+        return replace(clip, text=self._encode_text(text), audio_tokens=tokens, audio_vectors=vectors)
+
+    def _encode_text(self, text: torch.Tensor) -> torch.Tensor:
+        rows = text.to(self.patch_embedding.weight.dtype)
+        return self.condition_embedder.text_embedder(F.pad(rows, (0, 0, 0, self.config.text_len - text.shape[1])))
+
+    def _encode_audio(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens, vectors = self.audio_encoder(audio.float())
+        dtype = self.patch_embedding.weight.dtype
+        return tokens.to(dtype), vectors.to(dtype)
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
         """The flow at `latents` (B, 16, F, h, w) and `timestep` (B,) from 0 to 1000; fp32, shaped as `latents`."""
