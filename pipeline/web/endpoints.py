@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -35,7 +34,6 @@ class Endpoints:
     """
 
     studio: Studio
-    file_cache: Api  # whose folder Gradio serves files from
 
     async def generate(
         self, *, max_clips: Any = None, audio_duration: Any = None, pose_video: Any = None, **values: Any
@@ -53,8 +51,9 @@ class Endpoints:
                 async for status in statuses:
                     if status.state == "failed":
                         raise gr.Error(status.message, print_exception=False)
-                    version, video = await asyncio.to_thread(self._video, status)
-                    yield video if version != seen else None, asdict(status)
+                    version = await asyncio.to_thread(self._version, status)
+                    video = await asyncio.to_thread(self._video, job) if version not in (seen, None) else None
+                    yield video, asdict(status)
                     seen = version
 
     def submit(
@@ -87,10 +86,10 @@ class Endpoints:
         """The video of a job: the whole, or the clips that are done so far."""
         with told_to_user():
             status = self.studio.queue.status(_job_id(job))
-            video = self.studio.queue.video(status.job)
+            video = self._video(status.job)
             if video is None:
                 raise InvalidRequest(f"There is no video yet, the job is {status.state}: {status.message}")
-            return self._served(video)
+            return video
 
     def cancel(self, job: Any) -> Json:
         """Stop a job. Its finished clips are kept."""
@@ -108,15 +107,14 @@ class Endpoints:
         """How far the model is from being usable."""
         return asdict(self.studio.worker.model_state)
 
-    def _video(self, status: Status) -> tuple[Any, Json | None]:
-        """Which video there is at `status`, and the video itself."""
+    def _version(self, status: Status) -> tuple[bool, int] | None:
+        """Which video there is at `status`."""
         video = self.studio.queue.video(status.job)
-        if video is None:
-            return None, None
-        return (status.state in ENDED, video.stat().st_mtime_ns), self._served(video)
+        return (status.state in ENDED, video.stat().st_mtime_ns) if video else None
 
-    def _served(self, video: Path) -> Json:
-        return gr.FileData(path=str(self.file_cache.move_resource_to_block_cache(video))).model_dump()
+    def _video(self, job: str) -> Json | None:
+        video = self.studio.queue.video(job)
+        return gr.FileData(path=str(self.studio.videos.copy_of(video))).model_dump() if video else None
 
 
 def _job_id(value: Any) -> str:
@@ -134,7 +132,7 @@ def add_endpoints(studio: Studio) -> None:
     statuses = _value("statuses", {"type": "array", "items": _schema_of(Status)}, "the newest first")
     plan = _value("plan", {"type": "object"}, "clips, frames, width, height, seconds, work_seconds, hints")
 
-    endpoints = Endpoints(studio, so_far)
+    endpoints = Endpoints(studio)
     _add(endpoints.generate, _asked(NAMES, studio), so_far, status)
     _add(endpoints.submit, _asked(NAMES, studio), job["job"])
     _add(endpoints.plan, _asked(PLAN_NAMES, studio), plan)

@@ -153,26 +153,30 @@ class Page:
 
     def refresh(self, stored: Any, chosen: Any, shown: View | None) -> list[Any]:
         """Look, and change what differs from what this page has `shown`: a video that is watched must not restart."""
-        view = look(self.studio, known_jobs(stored), chosen)
+        with told_to_user():
+            return self._changes(look(self.studio, known_jobs(stored), chosen), shown)
 
+    def _changes(self, view: View, shown: View | None) -> list[Any]:
         def update(name: str, made_of: Callable[[Any], Any]) -> Any:
             value = getattr(view, name)
             return gr.skip() if shown and getattr(shown, name) == value else made_of(value)
+
+        video = update("video", self._served)
 
         return [
             update("model", str),
             update("retry", _visible),
             update("job", str),
             update("active", _visible),
-            update("video", self._served),
-            update("video", lambda video: gr.update(value=self._served(video), visible=video is not None)),
+            video,
+            update("video", lambda _: gr.update(value=video, visible=video is not None)),
             update("history", _choices),
             update("next_look_s", lambda seconds: gr.update(value=seconds)),
             view,
         ]
 
     def _served(self, video: Video | None) -> str | None:
-        return self.video.move_resource_to_block_cache(video.path) if video else None
+        return str(self.studio.videos.copy_of(video.path)) if video else None
 
 
 def _visible(is_visible: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.jobs.worker import Worker
 from pipeline.media.planning import PlannedRequest, plan_request
 from pipeline.request import SIZES, ClipPlan, GenerationRequest
 from pipeline.store.catalogue import ModelEntry
+from pipeline.web.videos import ServedVideos
 
 logger = getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Studio:
     queue: JobQueue
     worker: Worker
     entry: ModelEntry
+    videos: ServedVideos = field(default_factory=ServedVideos)
 
     @property
     def defaults(self) -> dict[str, Any]:

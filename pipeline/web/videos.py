@@ -1,0 +1,57 @@
+"""The jobs' videos where Gradio serves files from: nothing in the folders of the jobs is served by its own path."""
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from pipeline.media.files import whole_or_absent
+
+PATIENCE_S = 600  # that a version can be fetched after it was last handed out, while there is a newer one
+
+
+class ServedVideos:
+    """Copies of videos, one of each version that somebody is given. Safe to use from any thread.
+
+    A video grows with every clip, so all its versions together would take space with the square of its length: a new
+    copy replaces those that were not handed out for PATIENCE_S. Whatever is left goes when Gradio clears its cache.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._copies: dict[Path, dict[int, Path]] = {}  # video -> version -> copy
+
+    def copy_of(self, video: Path) -> Path:
+        """The copy of `video` as it is now; nothing is read or written unless the video has changed.
+
+        Raises OSError if there is no such video, and DiskFull.
+        """
+        with self._lock:
+            version = video.stat().st_mtime_ns
+            copies = self._copies.setdefault(video, {})
+            if version in copies and copies[version].is_file():
+                os.utime(copies[version])
+            else:
+                _remove_stale(copies)
+                copies[version] = _copied(video)
+            return copies[version]
+
+
+def _remove_stale(copies: dict[int, Path]) -> None:
+    for version, copy in list(copies.items()):
+        if not copy.is_file() or time.time() - copy.stat().st_mtime > PATIENCE_S:
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            del copies[version]
+
+
+def _copied(video: Path) -> Path:
+    """A new copy of `video`, in a folder whose name is the key to it."""
+    folder = Path(get_upload_folder()) / secrets.token_hex(32)
+    folder.mkdir(parents=True)
+    with whole_or_absent(folder / video.name) as part:
+        shutil.copyfile(video, part)
+    return folder / video.name
