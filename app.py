@@ -6,25 +6,23 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from tempfile import TemporaryDirectory
 
 from pipeline.errors import UserError
 from pipeline.events import ModelState
+from pipeline.logs import log_to_stderr
 from pipeline.machine import is_hosted, public_url
 from pipeline.preflight import Start, plan_start, require_machine
+from pipeline.uploads import uploads_folder
 
 
 def main() -> int:
     """Serve until the end; gives the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the program in the same clean way
     try:
         start = plan_start(forgiving=is_hosted())
-        with (
-            listening(start.settings.host, start.settings.port) as door,
-            TemporaryDirectory(prefix="talking-video-") as uploads,
-        ):
-            os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+        with listening(start.settings.host, start.settings.port) as door, uploads_folder() as uploads:
+            os.environ.setdefault("GRADIO_TEMP_DIR", str(uploads))
             serve(start, door)
     except KeyboardInterrupt:
         pass

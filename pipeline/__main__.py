@@ -6,18 +6,22 @@ import sys
 
 from pipeline.commands import doctor, download, generate, jobs
 from pipeline.errors import UserError
+from pipeline.logs import log_to_stderr
+
+logger = logging.getLogger(__name__)
 
 COMMANDS = (generate, download, doctor, jobs)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives the exit status: 0, 1 for a failure, 2 for a request that is wrong."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Talking videos with Wan2.2-S2V.")
+    parser.add_argument("--verbose", action="store_true", help="log what is done, and where an unexpected error arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
     options = parser.parse_args(arguments)
+    log_to_stderr(logging.INFO if options.verbose else logging.WARNING, "%(levelname)s %(name)s: %(message)s")
     try:
         return options.run(options)
     except UserError as error:
@@ -27,8 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("Stopped.", file=sys.stderr)
         return 1
     except Exception as error:
-        logging.getLogger(__name__).debug("unexpected", exc_info=True)
-        print(f"Something went wrong inside the program ({type(error).__name__}: {error}).", file=sys.stderr)
+        if options.verbose:
+            logger.exception("An unexpected error")
+        what = f"{type(error).__name__}: {error}"
+        print(
+            f"Something went wrong inside the program ({what}); --verbose before the command says where.",
+            file=sys.stderr,
+        )
         return 1
 
 

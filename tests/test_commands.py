@@ -130,3 +130,15 @@ def test_an_error_inside_is_one_line_without_a_traceback(tmp_path: Path) -> None
     assert told.returncode == 1
     assert "does not hold a whole model" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_error_that_nobody_expected_is_one_line_and_its_traceback_is_for_those_who_ask(
+    verbose: bool, monkeypatch, capsys, caplog
+) -> None:
+    monkeypatch.setenv("OUTPUT_DIR", "~nobody-of-this-name/outputs")
+    assert main([*(["--verbose"] if verbose else []), "jobs"]) == 1
+    said = capsys.readouterr().err
+    assert "Something went wrong inside the program (RuntimeError" in said
+    assert "Traceback" not in said
+    assert ("Traceback" in caplog.text) == verbose

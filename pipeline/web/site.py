@@ -69,7 +69,10 @@ class SiteServer(uvicorn.Server):
 
 def build_server(site: FastAPI) -> SiteServer:
     """What serves `site` on sockets that are given to its `run`."""
-    return SiteServer(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=CLOSE_SECONDS))
+    # No log of uvicorn's own: what it tells goes the way of all else, past the formatter that cuts keys.
+    return SiteServer(
+        uvicorn.Config(site, log_config=None, log_level="warning", timeout_graceful_shutdown=CLOSE_SECONDS)
+    )
 
 
 def _add_health(site: FastAPI, worker: Worker) -> None:

@@ -15,6 +15,7 @@ from pipeline.events import ClipFrames, Event, FramesDecoded, ModelState, StageC
 from pipeline.jobs.folder import read_job
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
+from pipeline.logs import KeylessFormatter
 from pipeline.request import GenerationRequest
 
 from .scripted import DRAWN_SEED, Gate, Script, at_step, decoded, files_of, follow
@@ -180,13 +181,16 @@ def test_whatever_goes_wrong_in_a_job_is_one_sentence_and_spares_the_others(
 
 
 def test_a_job_whose_folder_vanished_fails_and_spares_the_others(
-    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker]
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ):
+    caplog.handler.setFormatter(KeylessFormatter("%(message)s"))
     first, second = queue.submit(inputs), queue.submit(inputs)
     (queue.folder / first).rename(queue.folder.parent / "gone")
     start(queue, Script())
     assert follow(queue, second)[-1].state == "finished"
     assert queue.status(first).state == "failed"
+    assert f"/{first[:8]}'" in caplog.text  # of the traceback
+    assert first not in caplog.text
     queue.delete(first)
     assert [status.job for status in queue.all()] == [second]
 
