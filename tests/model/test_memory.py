@@ -42,4 +42,5 @@ def peak_bytes(folder: Path, seconds: int) -> int:
 
 
 def test_a_minute_takes_hardly_more_memory_than_ten_seconds(tmp_path: Path) -> None:
-    assert peak_bytes(tmp_path, 60) - peak_bytes(tmp_path, 10) < 100e6
+    # 22 MB were measured; 50 s of frames held as floats would be 39 MB at this size, and the official program holds two.
+    assert peak_bytes(tmp_path, 60) - peak_bytes(tmp_path, 10) < 60e6
