@@ -11,7 +11,12 @@ import soundfile
 from PIL import Image
 
 from pipeline.__main__ import main
+from pipeline.commands.generate import FrameFile
+from pipeline.errors import DiskFull
 from pipeline.media.video import read_settings_from
+from pipeline.request import ClipPlan
+
+from .store.mounts import small_disk
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "golden" / "checkpoint"
@@ -142,3 +147,28 @@ def test_an_error_that_nobody_expected_is_one_line_and_its_traceback_is_for_thos
     assert "Something went wrong inside the program (RuntimeError" in said
     assert "Traceback" not in said
     assert ("Traceback" in caplog.text) == verbose
+
+
+PLAN = ClipPlan(height=64, width=64, frames=77, clips=1, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
+
+
+def test_the_file_of_frames_is_what_numpy_reads(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (77, 64, 64, 3), np.uint8)
+    file = FrameFile(tmp_path / "frames.npy")
+    file.begin(PLAN)
+    file.add(frames[:40])
+    file.add(frames[40:])
+    assert np.array_equal(np.load(file.path), frames)
+
+
+def test_a_disk_that_the_frames_fill_is_one_sentence(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 500_000) as disk:
+        file = FrameFile(disk / "frames.npy")
+        file.begin(PLAN)
+        with pytest.raises(DiskFull, match="disk is full: free some space"):
+            file.add(np.ones((77, 64, 64, 3), np.uint8))
+
+
+def test_a_disk_without_room_for_the_frames_is_one_sentence() -> None:
+    with pytest.raises(DiskFull):
+        FrameFile(Path("/dev/full")).begin(PLAN)

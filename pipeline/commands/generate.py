@@ -3,16 +3,19 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InvalidRequest, disk_full_explained
+from pipeline.errors import InvalidRequest, ModelUnavailable, disk_full_explained
 from pipeline.events import (
     ClipReady,
     Event,
@@ -25,12 +28,13 @@ from pipeline.events import (
     event_json,
 )
 from pipeline.jobs.rendering import render
-from pipeline.machine import served_entry
+from pipeline.machine import asks_first, served_entry
+from pipeline.media.files import whole_or_absent
 from pipeline.media.planning import plan_request
 from pipeline.preparation import prepare_model
 from pipeline.request import SIZES, ClipPlan, GenerationRequest
 from pipeline.settings import read_settings
-from pipeline.store.progress import describe
+from pipeline.store.progress import ProgressLog
 
 # Options that are fields of the request, with the names of their values.
 FIELDS = {
@@ -83,20 +87,21 @@ def run(options: argparse.Namespace) -> int:
     frames_path = _writable(options.frames, ".npy") if options.frames else None
     for hint in plan_request(request, settings.max_audio_seconds).hints:
         print(hint, file=sys.stderr)
-    model = prepare_model(entry, settings, _print_model, options.device, options.dtype)
+    model = prepare_model(entry, settings, _model_printer(), options.device, options.dtype, asks_first(settings))
     tell = _print_json if options.json else _print_progress
-    with disk_full_explained(output.parent), tempfile.TemporaryDirectory(prefix=".video-", dir=output.parent) as folder:
-        frames = FrameFile(Path(folder) / "frames.npy")
-        events = render(model.generate, request, Path(folder), on_frames=frames.add if frames_path else None)
-        for event in events:
-            if isinstance(event, Started) and frames_path:
+    with (
+        whole_or_absent(frames_path) if frames_path else nullcontext() as part,
+        disk_full_explained(output.parent),
+        tempfile.TemporaryDirectory(prefix=".video-", dir=output.parent) as folder,
+    ):
+        frames = FrameFile(part) if part else None
+        for event in render(model.generate, request, Path(folder), on_frames=frames.add if frames else None):
+            if isinstance(event, Started) and frames:
                 frames.begin(event.plan)
             if isinstance(event, Finished):
                 os.replace(event.video, output)
                 event = Finished(output)
             tell(event)
-        if frames_path:
-            shutil.move(frames.path, frames_path)
     return 0
 
 
@@ -105,23 +110,23 @@ def _request(options: argparse.Namespace, defaults: Mapping[str, Any]) -> Genera
     return GenerationRequest.parse({**defaults, **{name: v for name, v in given.items() if v is not None}})
 
 
+@dataclass(frozen=True)
 class FrameFile:
-    """All generated frames in one .npy file, uint8 (T, H, W, 3), written as they come."""
+    """All generated frames in one .npy file, uint8 (T, H, W, 3), written as they come. Raises DiskFull."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.filled = 0
+    path: Path
 
     def begin(self, plan: ClipPlan) -> None:
-        """Make room for the frames of `plan`."""
+        """Write what comes before the frames of `plan`."""
         shape = (plan.generated_frames, plan.height, plan.width, 3)
-        self.array = np.lib.format.open_memmap(self.path, "w+", np.uint8, shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with disk_full_explained(self.path.parent), self.path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
 
     def add(self, frames: np.ndarray) -> None:
-        """The next frames."""
-        self.array[self.filled : self.filled + len(frames)] = frames
-        self.filled += len(frames)
-        self.array.flush()
+        """The next frames. Written, not mapped: a full disk under a mapped file ends the process."""
+        with disk_full_explained(self.path.parent), self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(frames).data)
 
 
 def _writable(path: Path, suffix: str) -> Path:
@@ -137,8 +142,16 @@ def _print_json(event: Event) -> None:
     print(json.dumps(event_json(event)), flush=True)
 
 
-def _print_model(state: ModelState) -> None:
-    print(describe(state), file=sys.stderr)
+def _model_printer() -> Callable[[ModelState], None]:
+    """What tells how far the model is, on stderr. A download that nobody asked for is refused."""
+    printed = ProgressLog(partial(print, file=sys.stderr))
+
+    def show(state: ModelState) -> None:
+        if state.state == "asking":
+            raise ModelUnavailable(f"{state.message.rstrip('.')}; run `python -m pipeline download` to have it fetched.")
+        printed.note(state, time.monotonic())
+
+    return show
 
 
 def _print_progress(event: Event) -> None:
