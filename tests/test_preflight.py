@@ -14,10 +14,11 @@ import pytest
 
 from pipeline.errors import InvalidSetting, ModelUnavailable
 from pipeline.events import ModelState
-from pipeline.machine import Card, Gpu, look_at_gpu, public_url
+from pipeline.machine import SMALLEST_CARD_BYTES, Card, Gpu, look_at_gpu, public_url
 from pipeline.preflight import findings, plan_start, require_machine, unfit
 from pipeline.settings import read_settings
 from pipeline.store.catalogue import entry_for
+from pipeline.store.progress import in_units
 
 ROOT = Path(__file__).parents[1]
 CARD = Card("NVIDIA H100 80GB HBM3", 85_520_809_984, "570.124.06")
@@ -46,7 +47,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
 
 def test_the_large_model_is_refused_where_there_is_no_gpu() -> None:
-    assert "needs an NVIDIA GPU with at least 40.0 GB, and there is none here" in unfit(LARGE, Gpu(()))
+    at_least = in_units(SMALLEST_CARD_BYTES)
+    assert f"needs an NVIDIA GPU with at least {at_least}, and there is none here" in unfit(LARGE, Gpu(()))
 
 
 def test_the_large_model_is_refused_where_torch_cannot_use_the_driver() -> None:
