@@ -8,7 +8,9 @@
 # torch's wheels bring their own CUDA libraries and never look for others: of NVIDIA's images `base` is enough, which
 # has none. For a toolkit's libraries in the image give the `runtime` flavour, some 2 GB more:
 #   --build-arg BASE_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04@sha256:ebef3c171eeef0298e4eb2e4be843105edf3b8b0ac45e0b43acee358e8046867
-ARG BASE_IMAGE=docker.io/nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
+ARG BASE_IMAGE=cuda
+# A stage of its own, for Dependabot sees no image in the value of an argument.
+FROM docker.io/nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2 AS cuda
 
 FROM ${BASE_IMAGE} AS pip
 # Versions are not pinned, for the distribution keeps one of each package: a pinned one is gone with its next update.

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 read -ra buildah <<<"${BUILDAH:-buildah}"
 image=${1:-localhost/talking-video:latest}
 shift || true
-base=()
+dockerfile=Dockerfile
 scratch=$(mktemp -d)
 trap 'rm -rf --one-file-system "$scratch"' EXIT
 
@@ -35,7 +35,8 @@ stand_in() {
     "${buildah[@]}" copy -q "$container" "$root" /
     "${buildah[@]}" config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
     "${buildah[@]}" commit -q --rm "$container" localhost/cuda-base:stand-in
-    base=(--build-arg BASE_IMAGE=localhost/cuda-base:stand-in)
+    dockerfile=$scratch/Dockerfile
+    sed 's|^FROM .* AS cuda$|FROM localhost/cuda-base:stand-in AS cuda|' Dockerfile >"$dockerfile"
 }
 
 if [ "${1:-}" = --stand-in ]; then
@@ -43,5 +44,5 @@ if [ "${1:-}" = --stand-in ]; then
     stand_in
 fi
 # HEALTHCHECK is in Docker's format alone. The layers are kept, so that a change of code does not install all again.
-exec "${buildah[@]}" bud --isolation "${ISOLATION:-chroot}" --format docker --layers "${base[@]}" \
+"${buildah[@]}" bud --isolation "${ISOLATION:-chroot}" --format docker --layers --file "$dockerfile" \
     --build-arg "COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag "$image" "$@" .
