@@ -26,7 +26,7 @@ import numpy as np
 
 from pipeline.errors import disk_full_explained
 from pipeline.events import ClipReady, MotionMemory, Resume, Started
-from pipeline.jobs.journal import Journal, Line
+from pipeline.jobs.journal import CancelAsked, Journal, Line, StopAsked
 from pipeline.jobs.status import Status, after
 from pipeline.request import ClipPlan, GenerationRequest
 
@@ -124,9 +124,14 @@ class StoredJob:
 
     @property
     def tries(self) -> int:
-        """How often work on the clip after those was begun anew."""
-        since = itertools.takewhile(lambda line: not isinstance(line.event, ClipReady), reversed(self.lines))
+        """How often work on the clip after those was begun anew, since the program was last told to end."""
+        since = itertools.takewhile(lambda line: not isinstance(line.event, ClipReady | StopAsked), self.lines[::-1])
         return sum(isinstance(line.event, Started) for line in since)
+
+    @property
+    def cancel_asked(self) -> bool:
+        """Whether somebody wanted it to end."""
+        return any(isinstance(line.event, CancelAsked) for line in self.lines)
 
 
 def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan) -> StoredJob:

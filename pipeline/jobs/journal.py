@@ -10,6 +10,17 @@ from pipeline.errors import disk_full_explained
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, event_json
 from pipeline.request import ClipPlan
 
+
+@dataclass(frozen=True)
+class CancelAsked:
+    """Somebody wants the job to end, which it does after the present step."""
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """The program was told to end while it worked on the job: that the work stops is no fault of the job's."""
+
+
 LASTING = {
     "started": Started,
     "stage_changed": StageChanged,
@@ -17,6 +28,8 @@ LASTING = {
     "finished": Finished,
     "failed": Failed,
     "cancelled": Cancelled,
+    "cancel_asked": CancelAsked,
+    "stop_asked": StopAsked,
 }
 
 
@@ -26,7 +39,7 @@ class Line:
 
     at: float
     elapsed_s: float
-    event: Event
+    event: Event | CancelAsked | StopAsked
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Journal:
         line = {"at": time.time(), "event": "submitted", "clips": clips}
         self.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
 
-    def append(self, event: Event, elapsed_s: float) -> None:
+    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float) -> None:
         """Add `event`, in the place of a torn last line if there is one. Raises DiskFull."""
         told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
         line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 1)} | told).encode() + b"\n"

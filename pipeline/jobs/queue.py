@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.errors import InvalidSetting, QueueFull, UnknownJob
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started
 from pipeline.jobs.folder import JobFolder, StoredJob, create_job, stored_jobs, sweep_leftovers
+from pipeline.jobs.journal import CancelAsked, StopAsked
 from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.status import ENDED, STOPPING, Status, after, begun, interrupted, queued
 from pipeline.media.planning import plan_request
@@ -48,11 +49,13 @@ class Job:
     began: float = 0.0  # the present go, by the monotonic clock
     pace: Pace = field(default_factory=Pace)
     followers: list[Follower] = field(default_factory=list)
+    writing: threading.Lock = field(default_factory=threading.Lock)  # to its journal
 
     @classmethod
     def of(cls, stored: StoredJob) -> "Job":
         """The job that a folder holds."""
         job = cls(stored.folder, stored.request, stored.status, stored.ready, stored.tries)
+        job.stopping = stored.cancel_asked
         if stored.lines:
             job.worked_s = stored.lines[-1].elapsed_s
         if job.ended:
@@ -73,6 +76,18 @@ class Job:
     def elapsed_s(self) -> float:
         """Seconds of work up to now, while it is worked on."""
         return self.worked_s + time.monotonic() - self.began
+
+    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float) -> None:
+        """Add `event` to the journal. Raises DiskFull and OSError."""
+        with self.writing:
+            self.folder.journal.append(event, elapsed_s)
+
+    def write_wish(self, wish: CancelAsked | StopAsked) -> None:
+        """Add `wish` to the journal for the next start; where that cannot be done, it holds for this one."""
+        try:
+            self.write(wish, self.elapsed_s)
+        except Exception:
+            logger.exception("Job %s: what is wanted of it could not be written down", self.id[:8])
 
     def tell(self, status: Status) -> None:
         """Take on `status` and hand it to every follower."""
@@ -210,6 +225,13 @@ class JobQueue:
         with self._changed:
             self._changed.notify_all()
 
+    def expect_stop(self) -> None:
+        """Write down, for the job that is worked on, that the program was told to end."""
+        with self._changed:
+            running = [job for job in self._jobs.values() if job.status.state == "running"]
+        for job in running:
+            job.write_wish(StopAsked())
+
     def record(self, job: Job, event: Event) -> None:
         """Keep what happened to `job`, which was taken, and tell its followers.
 
@@ -220,7 +242,7 @@ class JobQueue:
             self._end(job, event, now)
             return
         if isinstance(event, Started | StageChanged | ClipReady):
-            job.folder.journal.append(event, now)
+            job.write(event, now)
         _log(event, job.id[:8])
         job.pace = measured(job.pace, event, now)
         with self._changed:
@@ -265,6 +287,8 @@ class JobQueue:
             job.folder.sweep(job.ready, ended=False)
             if 0 < job.ready == job.status.clips:  # only the last line was missing
                 self._end(job, Finished(job.folder.result), job.worked_s)
+            elif job.stopping:
+                self._end(job, Cancelled(), job.worked_s)
             elif job.tries >= MAX_TRIES:
                 self._end(job, Failed(GIVEN_UP), job.worked_s)
             else:
@@ -276,6 +300,8 @@ class JobQueue:
             self._line_up(waiting)
 
     def _cancel(self, job: Job) -> Status:
+        if job.status.state == "running" and not job.stopping:
+            job.write_wish(CancelAsked())  # before it is obeyed: an end of the program does not lose it
         with self._changed:
             waits = job in self._waiting
             if waits:
@@ -290,7 +316,7 @@ class JobQueue:
     def _end(self, job: Job, event: Event, now: float) -> None:
         try:
             job.folder.sweep(job.ready, ended=True)  # first: on a full disk this makes room for the line
-            job.folder.journal.append(event, now)
+            job.write(event, now)
         except Exception:
             logger.exception("Job %s: its end could not be written down; it will go on at the next start", job.id[:8])
         _log(event, job.id[:8])

@@ -55,6 +55,7 @@ class Worker:
 
         A model on its way in is not waited for longer than that either: the thread ends with the process.
         """
+        self.queue.expect_stop()
         self._stopping.set()
         self._again.set()
         self.queue.wake()

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.events import Cancelled, ClipReady, Failed, Finished, MotionMemory, StageChanged, Started
 from pipeline.jobs.folder import StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
+from pipeline.jobs.journal import StopAsked
 from pipeline.request import GenerationRequest, plan_clips
 
 from .scripted import files_of
@@ -66,6 +67,9 @@ def test_tries_at_a_clip_are_counted_from_the_last_one_that_is_ready(stored: Sto
     for event in (started, started, ready, StageChanged("denoise", 2), started):
         stored.folder.journal.append(event, 0)
     assert read_job(stored.folder.path).tries == 1
+    for event in (StopAsked(), started, started):
+        stored.folder.journal.append(event, 0)
+    assert read_job(stored.folder.path).tries == 2
 
 
 def test_a_torn_last_line_is_passed_over_and_then_written_over(stored: StoredJob):

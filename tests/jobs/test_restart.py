@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.events import Event, StageChanged
+from pipeline.jobs.folder import read_job
 from pipeline.jobs.queue import MAX_TRIES, JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.request import GenerationRequest
@@ -205,6 +207,57 @@ def test_a_job_that_takes_the_program_down_again_and_again_is_given_up(
     assert status.state == "failed"
     assert "again and again" in status.message
     assert len(decoded(queue.video(job))) == 5
+
+
+def stop_within_a_step(worker: Worker, gate: Gate) -> None:
+    """Tell the worker to stop while it works, and let the step come to its end."""
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    assert worker._stopping.wait(30)
+    gate.opened.set()
+    stopping.join(30)
+    assert not stopping.is_alive()
+
+
+def test_orderly_stops_are_no_failed_tries(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    job = open_queue().submit(inputs)
+    for attempt in range(MAX_TRIES + 1):
+        queue, gate = open_queue(), Gate(at_step(1, 1))
+        assert queue.status(job).state == "queued", attempt
+        worker = start(queue, Script(gate))
+        assert gate.reached.wait(30)
+        stop_within_a_step(worker, gate)
+    assert open_queue().status(job).state == "queued"
+
+
+def test_a_stop_that_does_not_wait_for_the_step_is_no_failed_try(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue, gate = open_queue(), Gate(at_step(1, 1))
+    job = queue.submit(inputs)
+    worker = start(queue, Script(gate))
+    assert gate.reached.wait(30)
+    worker.stop(timeout_s=0)
+    assert read_job(queue.folder / job).tries == 0
+    gate.opened.set()
+
+
+def test_a_cancellation_outlives_a_stop_that_does_not_wait_for_it(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue, gate = open_queue(), Gate(at_step(2, 1))
+    job = queue.submit(inputs)
+    worker = start(queue, Script(gate))
+    assert gate.reached.wait(30)
+    queue.cancel(job)
+    worker.stop(timeout_s=0)
+    again = JobQueue(shutil.copytree(queue.folder, queue.folder.with_name("stopped")), 20, 10, 7)
+    gate.opened.set()
+    assert (again.status(job).state, again.status(job).message) == ("cancelled", "Cancelled.")
+    assert len(decoded(again.video(job))) == 5
+    assert again.all() == JobQueue(again.folder, 20, 10, 7).all()
 
 
 def test_a_broken_folder_harms_no_other_job(open_queue: Callable[..., JobQueue], inputs: GenerationRequest):
