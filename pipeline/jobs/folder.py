@@ -1,7 +1,7 @@
 """One job on disk: a folder with the request, its inputs, what happened, and the clips that are done.
 
     request.json      the request; its paths are names in this folder
-    portrait.png, audio.wav, pose.mp4    copies of the inputs, by fixed names
+    portrait.png, audio.wav, pose.mp4    copies of the inputs, by fixed names; gone if it ended without a clip
     events.jsonl      what happened
     clip-0001.mp4     a finished clip, without sound
     motion-0001.npz   what the next clip starts from, exactly; kept of the last finished clip while work goes on
@@ -83,7 +83,8 @@ class JobFolder:
             with np.load(self.motion(clip), allow_pickle=False) as arrays:
                 motion = MotionMemory(latents=arrays["latents"], frames=arrays["frames"])
             for file in self.clips(clip):
-                file.stat()
+                if not file.stat().st_size:
+                    raise ValueError(f"{file.name} is empty")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             name, why = self.path.name[:8], _told(error)
             logger.warning("Job %s starts over, for it cannot go on after clip %d: %s", name, clip, why)
@@ -91,12 +92,16 @@ class JobFolder:
         return Resume(clip, motion)
 
     def sweep(self, clip: int, *, ended: bool) -> None:
-        """Remove what work that stopped after `clip` has left half done; with `ended` also what it would go on from."""
+        """Remove what work that stopped after `clip` has left half done.
+
+        With `ended` also what it would go on from, and where there is no clip, the inputs.
+        """
+        inputs = set() if ended and not clip else set(INPUTS.values())
         kept = {"request.json", "events.jsonl"} | {file.name for file in self.clips(clip)}
         kept |= {self.result.name} if clip else set()
         kept |= set() if ended else {self.motion(clip).name}
         for file in self.path.iterdir():
-            if file.is_file() and file.name not in kept and file.stem not in INPUTS.values():
+            if file.is_file() and file.name not in kept and file.stem not in inputs:
                 with suppress(OSError):  # what stays takes space, but is written over or passed over later
                     file.unlink()
 
@@ -178,7 +183,7 @@ def read_job(path: Path) -> StoredJob:
     status = Status(job=path.name, clips=submission["clips"], steps=request.steps, seed=seed)
     for line in lines:
         status = after(status, line.event, line.elapsed_s)
-    return StoredJob(folder, request.model_copy(update=inputs), submission["at"], lines, status)
+    return StoredJob(folder, request.model_copy(update=inputs), float(submission["at"]), lines, status)
 
 
 def stored_jobs(folder: Path) -> list[StoredJob]:

@@ -73,11 +73,13 @@ class Journal:
         return submission, tuple(_line(values, video) for values in others)
 
 
-def _line(values: dict[str, Any], video: Path) -> Line:
+def _line(values: Any, video: Path) -> Line:
+    if not isinstance(values, dict):
+        raise ValueError("a line in events.jsonl is no object")
     fields = {name: value for name, value in values.items() if name not in ("at", "elapsed_s", "event")}
     kind = LASTING[values["event"]]
     if kind is Started:
         fields["plan"] = ClipPlan(**fields["plan"])
     if kind in (ClipReady, Finished):
         fields["video"] = video
-    return Line(values["at"], values["elapsed_s"], kind(**fields))
+    return Line(float(values["at"]), float(values["elapsed_s"]), kind(**fields))

@@ -21,6 +21,7 @@ from pipeline.request import GenerationRequest
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400
+CLEANING_S = 3600.0  # between two looks for old results while there is no work
 MAX_TRIES = 5  # new starts at one clip: a job that takes the process down with it must not do so for ever
 GIVEN_UP = "The program ended again and again during this job, which is not tried any more: choose a smaller size."
 
@@ -103,8 +104,9 @@ class JobQueue:
     """All jobs of the folder `folder`, which is made if need be. Safe to use from any thread.
 
     After the end of a process, at whatever moment, its jobs wait again: first the one that it was at work on.
-    At most `max_queue` jobs wait. Jobs that ended over `keep_results_days` ago are removed at start and with each
-    new job; 0 keeps them for ever. No file is touched under the lock: asking for a status never waits for a disk.
+    At most `max_queue` jobs wait. Jobs that ended over `keep_results_days` ago are removed at start, with each new
+    job and every hour without one; 0 keeps them for ever. No file is touched under the lock: asking for a status
+    never waits for a disk.
     """
 
     def __init__(self, folder: Path, max_queue: int, max_audio_seconds: float, keep_results_days: float) -> None:
@@ -117,7 +119,7 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}  # in order of submission
         self._waiting: list[Job] = []
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # names in it are keys
             sweep_leftovers(folder)
             stored = stored_jobs(folder)
         except OSError as error:
@@ -210,15 +212,18 @@ class JobQueue:
 
     def take(self, stopped: Callable[[], bool]) -> Job | None:
         """The next job, once there is one; None once `stopped()` is true (asked again at each `wake`)."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or stopped())
-            if stopped():
-                return None
-            job = self._waiting[0]
-            job.began = time.monotonic()
-            job.tell(begun(job.status))
-            self._line_up(self._waiting[1:])
-            return job
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or stopped(), CLEANING_S)
+                if stopped():
+                    return None
+                if self._waiting:
+                    job = self._waiting[0]
+                    job.began = time.monotonic()
+                    job.tell(begun(job.status))
+                    self._line_up(self._waiting[1:])
+                    return job
+            self._remove_old()
 
     def wake(self) -> None:
         """Let `take` look again whether to stop."""

@@ -99,13 +99,15 @@ def test_where_a_file_is_missing_or_broken_a_job_starts_over(stored: StoredJob, 
     assert folder.resume(1) is None
     folder.save_motion(1, MotionMemory(np.zeros(3, np.float32), np.zeros(3, np.float32)))
     assert folder.resume(1) is None  # the clip is missing
+    folder.clips(1)[0].touch()
+    assert folder.resume(1) is None  # it is empty
     folder.clips(1)[0].write_bytes(b"a clip")
     assert folder.resume(1).clip == 1
     whole = folder.motion(1).read_bytes()
     for broken in (b"", whole[: len(whole) // 2], b"\x80\x04N."):  # the last is a pickle
         folder.motion(1).write_bytes(broken)
         assert folder.resume(1) is None
-    assert caplog.text.count("starts over") == 5
+    assert caplog.text.count("starts over") == 6
     assert folder.path.name not in caplog.text
 
 
@@ -121,6 +123,8 @@ def test_sweeping_keeps_what_counts(stored: StoredJob):
     assert files_of(folder.path) == always | {"clip-0001.mp4", "result.mp4"}
     folder.sweep(0, ended=False)
     assert files_of(folder.path) == always
+    folder.sweep(0, ended=True)
+    assert files_of(folder.path) == {"request.json", "events.jsonl"}
 
 
 def test_what_is_no_job_is_told_and_passed_over(
@@ -132,9 +136,14 @@ def test_what_is_no_job_is_told_and_passed_over(
     for name, file in {"a": "request.json", "b": "events.jsonl"}.items():
         broken = create_job(jobs, inputs, plan_clips(inputs, (80, 80), 1.2)).folder.path.rename(jobs / (name * 32))
         (broken / file).write_text('["no", "job"]\n')
+    odd_lines = ("[]", '"started"', "7", "null", '{"at": "yesterday", "elapsed_s": 1, "event": "cancelled"}')
+    for number, line in enumerate(odd_lines):
+        odd = create_job(jobs, inputs, plan_clips(inputs, (80, 80), 1.2)).folder.path.rename(jobs / f"{number:032}")
+        with (odd / "events.jsonl").open("a") as events:
+            events.write(line + "\n")
     assert [job.folder for job in stored_jobs(jobs)] == [stored.folder]
-    assert caplog.text.count("passed over") == 4
-    assert files_of(jobs) == {stored.folder.path.name, "lost+found", "notes.txt", "a" * 32, "b" * 32}
+    assert caplog.text.count("passed over") == 4 + len(odd_lines)
+    assert len(files_of(jobs)) == 5 + len(odd_lines)
 
 
 def test_jobs_are_read_in_order_of_submission(tmp_path: Path, inputs: GenerationRequest):

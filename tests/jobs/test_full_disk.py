@@ -1,5 +1,6 @@
 """A disk that fills up."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_disk_without_room_for_the_memory_of_the_first_clip_leaves_nothing_of_
     leave(100_000, fill(disk))
     assert follow(queue, job, then=gate.opened.set)[-1].state == "failed"
     assert queue.video(job) is None
-    assert files_of(queue.folder / job) == {"request.json", "events.jsonl", "portrait.png", "audio.wav"}
+    assert files_of(queue.folder / job) == {"request.json", "events.jsonl"}
 
 
 def test_a_submission_to_a_full_disk_leaves_nothing_behind(disk: Path, inputs: GenerationRequest):
@@ -113,6 +114,8 @@ def test_an_end_that_cannot_be_written_down_is_told_all_the_same(
     events.write_bytes(
         lines + b" " * (-len(lines) % 4096 - 1) + b"\n"
     )  # to the end of its page: the next line needs one
+    for number, copy in enumerate((queue.request(job).portrait, queue.request(job).audio)):
+        os.link(copy, disk / f"second name {number}")  # so that the removal of the copies makes no room
     fill(disk)
     assert queue.cancel(job).state == "cancelled"
     assert "could not be written down" in caplog.text

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InvalidRequest, InvalidSetting, QueueFull, UnknownJob
+from pipeline.jobs import queue as queue_module
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.status import Status
 from pipeline.jobs.worker import Worker
@@ -173,6 +175,26 @@ def test_old_results_go_when_a_new_job_comes(open_queue: Callable[..., JobQueue]
     queue.cancel(old)
     new = queue.submit(inputs)
     assert files_of(queue.folder) == {new}
+
+
+def test_old_results_go_while_there_is_no_work(
+    open_queue: Callable[..., JobQueue],
+    inputs: GenerationRequest,
+    start: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(queue_module, "CLEANING_S", 0.01)
+    queue = open_queue(keep_results_days=1e-9)
+    job = queue.submit(inputs)
+    queue.cancel(job)
+    start(queue, Script())
+    deadline = time.monotonic() + 30
+    while files_of(queue.folder):
+        assert time.monotonic() < deadline
+
+
+def test_only_the_owner_may_look_into_the_folder_of_jobs(queue: JobQueue):
+    assert stat.S_IMODE(queue.folder.stat().st_mode) == 0o700
 
 
 def test_a_folder_that_cannot_hold_jobs_is_a_wrong_setting(tmp_path: Path):
