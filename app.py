@@ -45,6 +45,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def serve(start: Start, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
+    from pipeline.idle_stop import idle_stop_of
     from pipeline.jobs.queue import JobQueue
     from pipeline.jobs.worker import Worker
     from pipeline.web.signin import credentials
@@ -54,7 +55,8 @@ def serve(start: Start, door: socket.socket) -> None:
     settings, folder = start.settings, start.folder
     queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
     worker = Worker(queue, lambda report: prepare(start, report))
-    site = build_site(Studio(queue, worker, start.entry), credentials(settings, folder))
+    idle = idle_stop_of(settings, queue, worker) if start.trouble is None else None
+    site = build_site(Studio(queue, worker, start.entry, idle), credentials(settings, folder))
     logging.info("The page is on %s", public_url(settings))
     build_server(site).run(sockets=[door])
 

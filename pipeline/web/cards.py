@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 from pipeline.events import ModelState
+from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import Status
 from pipeline.media.planning import PlannedRequest
 from pipeline.store.catalogue import ModelEntry
@@ -49,6 +50,16 @@ def model_card(state: ModelState, entry: ModelEntry) -> str:
 def notice_line(entry: ModelEntry) -> str:
     """What everybody should know of the model before they use it."""
     return f'<p class="notice">{escape(entry.notice)}</p>'
+
+
+def idle_line(state: IdleState) -> str:
+    """When this machine is to stop, or why it goes on; nothing while there is work."""
+    if state.stops_in_s is None:
+        return ""
+    text = f"Nothing is being done: this machine stops in {duration(state.stops_in_s)}. Videos are kept."
+    if state.trouble:
+        text = f"Nothing is being done, and this machine could not be stopped. {state.trouble}"
+    return f'<p class="notice">{escape(text)}</p>'
 
 
 def _progress_of(state: ModelState) -> Iterable[str]:

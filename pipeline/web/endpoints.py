@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import InvalidRequest
 from pipeline.events import ModelState
+from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import ENDED, Status
 from pipeline.request import GenerationRequest
 from pipeline.web.studio import NAMES, Studio, told_to_user
@@ -107,6 +108,13 @@ class Endpoints:
         """How far the model is from being usable."""
         return asdict(self.studio.worker.model_state)
 
+    def stay(self) -> Json:
+        """Begin the time anew after which a machine without work stops itself: the seconds left, or null."""
+        if self.studio.idle:
+            self.studio.idle.stay()
+            return asdict(self.studio.idle.state)
+        return asdict(IdleState(None))
+
     def _version(self, status: Status) -> tuple[bool, int] | None:
         """Which video there is at `status`."""
         video = self.studio.queue.video(status.job)
@@ -141,6 +149,7 @@ def add_endpoints(studio: Studio) -> None:
     _add(endpoints.cancel, job, status)
     _add(endpoints.history, jobs, statuses)
     _add(endpoints.model, {}, _value("model", _schema_of(ModelState), "the model's state"))
+    _add(endpoints.stay, {}, _value("idle", _schema_of(IdleState), "when the machine stops; null: it does not"))
 
 
 def _add(method: Callable, takes: Mapping[str, Api], *gives: Api) -> None:

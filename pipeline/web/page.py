@@ -74,6 +74,9 @@ class Page:
             self.retry = gr.Button("Try again", visible=False, elem_id="retry", min_width=120, scale=0)
         if self.studio.entry.notice:
             gr.HTML(notice_line(self.studio.entry), elem_id="notice")
+        with gr.Row(elem_id="idle", visible=self.studio.idle is not None):
+            self.idle = gr.HTML("")
+            self.stay = gr.Button("Keep it running", visible=False, elem_id="stay", min_width=160, scale=0)
 
     def _build_form(self) -> None:
         self.form = build_form(self.studio.defaults)
@@ -109,14 +112,16 @@ class Page:
         submitted.append(self.examples.load_input_event.then(**submitting, **QUIET))
         cancelled = self.cancel.click(self.cancel_job, self.history, **QUIET)
         retried = self.retry.click(self.studio.worker.retry, **QUIET)
+        stayed = self.stay.click(self.studio.idle.stay if self.studio.idle else None, **QUIET)
         for event in submitted:
             event.then(**self._looking()).then(fn=None, js=SHOW_JOB)
-        for event in (cancelled, retried):
+        for event in (cancelled, retried, stayed):
             event.then(**self._looking())
         gr.on([blocks.load, self.timer.tick, self.history.input], **self._looking())
 
     def _looking(self) -> dict[str, Any]:
-        seen = [self.model, self.retry, self.job, self.cancel, self.video, self.download, self.history, self.timer]
+        seen = [self.idle, self.stay, self.model, self.retry, self.job, self.cancel]
+        seen += [self.video, self.download, self.history, self.timer]
         inputs = [self.jobs, self.history, self.shown]
         return {"fn": self.refresh, "inputs": inputs, "outputs": [*seen, self.shown], **QUIET}
 
@@ -164,6 +169,8 @@ class Page:
         video = update("video", self._served)
 
         return [
+            update("idle", str),
+            update("idle", lambda line: _visible(bool(line))),
             update("model", str),
             update("retry", _visible),
             update("job", str),

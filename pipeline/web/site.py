@@ -32,7 +32,11 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     @asynccontextmanager
     async def working(_: FastAPI) -> AsyncIterator[None]:
         studio.worker.start()
+        if studio.idle:
+            studio.idle.start()
         yield
+        if studio.idle:
+            studio.idle.close()
         await asyncio.to_thread(studio.worker.stop, STOP_SECONDS)
 
     site = FastAPI(lifespan=working, openapi_url=None)

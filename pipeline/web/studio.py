@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from pipeline.errors import InvalidRequest, UserError
+from pipeline.idle_stop import IdleStop
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.media.planning import PlannedRequest, plan_request
@@ -36,6 +37,7 @@ class Studio:
     queue: JobQueue
     worker: Worker
     entry: ModelEntry
+    idle: IdleStop | None = None  # what stops this machine when there is nothing to do
     videos: ServedVideos = field(default_factory=ServedVideos)
 
     @property

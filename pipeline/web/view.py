@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.jobs.status import ENDED, Status
-from pipeline.web.cards import duration, job_card, model_card
+from pipeline.web.cards import duration, idle_line, job_card, model_card
 from pipeline.web.studio import Studio
 
 REMEMBERED_JOBS = 50  # of one browser
@@ -42,6 +42,7 @@ class History:
 class View:
     """All that can change on the page by itself."""
 
+    idle: str  # HTML, empty where there is nothing to say
     model: str  # HTML
     retry: bool  # whether the model can be tried again
     job: str  # HTML
@@ -69,6 +70,7 @@ def look(studio: Studio, jobs: list[KnownJob], chosen: Any) -> View:
     state = studio.worker.model_state
     active = status is not None and status.state not in ENDED
     return View(
+        idle=idle_line(studio.idle.state) if studio.idle else "",
         model=model_card(state, studio.entry),
         retry=state.state == "failed",
         job=job_card(status, _jobs_ahead(studio, status)),

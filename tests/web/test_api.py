@@ -22,7 +22,7 @@ from pipeline.web.studio import INTERNAL_ERROR
 from .conftest import Served
 from .scripted import ENTRY, SEED, STEPS, write_portrait, write_voice
 
-ENDPOINTS = {"/generate", "/submit", "/status", "/result", "/cancel", "/history", "/plan", "/model"}
+ENDPOINTS = {"/generate", "/submit", "/status", "/result", "/cancel", "/history", "/plan", "/model", "/stay"}
 DEFAULTS = {
     "portrait": None,
     "audio": None,
