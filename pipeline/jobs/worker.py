@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipeline.errors import UserError
-from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume
+from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage
 from pipeline.jobs.queue import Job, JobQueue
 from pipeline.jobs.rendering import render
 from pipeline.request import GenerationRequest
@@ -23,6 +23,14 @@ OUT_OF_MEMORY = (
     "There was not enough memory for this video: choose a smaller size or fewer frames per clip, "
     "or end other programs that use the machine."
 )
+
+
+OUT_OF_MEMORY_AT_START = (
+    "There was not enough memory to begin this video, whatever its size: end other programs that use the machine, "
+    "or take a machine with more."
+)
+BEFORE_CLIPS: tuple[Stage | None, ...] = ("text", "speech", "portrait")  # a smaller video needs as much for these
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Model(Protocol):
@@ -91,7 +99,7 @@ class Worker:
         try:
             self._drive(job, model)
         except Exception as error:
-            self.queue.record(job, Failed(why_no_video(error, job.id)))
+            self.queue.record(job, Failed(why_no_video(error, job.id, job.status.stage)))
 
     def _drive(self, job: Job, model: Model) -> None:
         """Hand each event of the rendering to the queue, and see after each whether to stop."""
@@ -119,18 +127,20 @@ def _why_no_model(error: Exception) -> str:
     return "The model could not be made ready: the program's log says why."
 
 
-def why_no_video(error: Exception, job: str) -> str:
-    """The sentence for who wanted the video of the job with the id `job`; what nobody expected is logged. No torch."""
+def why_no_video(error: Exception, job: str, stage: Stage | None = None) -> str:
+    """The sentence for who wanted the video of the job with the id `job`, which came to `stage`.
+
+    What nobody expected is logged.
+    """
     if isinstance(error, UserError):
         return str(error)
     logger.exception("Job %s ended by an error", job[:8])
     if _is_out_of_memory(error):
-        return OUT_OF_MEMORY
+        return OUT_OF_MEMORY_AT_START if stage in BEFORE_CLIPS else OUT_OF_MEMORY
     return f"Something went wrong inside the program; its log has the details (job {job[:8]})."
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out. Torch is not imported here, so its errors are known by their name and text."""
-    on_card = type(error).__name__ == "OutOfMemoryError"
-    on_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    return on_card or on_cpu
+    known_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known_kind or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

@@ -153,6 +153,8 @@ def test_after_a_cancelled_job_the_next_one_is_done(
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "choose a smaller size"),
         (MemoryError(), "choose a smaller size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "choose a smaller size"),
+        (RuntimeError("CUDA error: out of memory"), "choose a smaller size"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "choose a smaller size"),
         (ZeroDivisionError("secret detail"), "Something went wrong inside the program; its log has the details"),
     ],
     ids=lambda value: type(value).__name__,
@@ -178,6 +180,23 @@ def test_whatever_goes_wrong_in_a_job_is_one_sentence_and_spares_the_others(
         [] if explained else [False]
     )
     assert first not in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["text", "speech", "portrait"])
+def test_a_smaller_size_is_not_advised_where_it_would_not_help(
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker], stage: str
+):
+    begun = [False]
+
+    def before(event: Event) -> None:
+        if begun[0]:
+            raise MemoryError
+        begun[0] = event == StageChanged(stage, 0)
+
+    start(queue, Script(before))
+    message = follow(queue, queue.submit(inputs))[-1].message
+    assert "not enough memory" in message
+    assert "smaller" not in message
 
 
 def test_a_job_whose_folder_vanished_fails_and_spares_the_others(
