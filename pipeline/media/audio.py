@@ -123,8 +123,8 @@ def open_track(path: Path) -> SoundTrack:
     check_input(path, "audio", ACCEPTED)
     try:
         text = describe(path, SOUND)
-    except FfmpegFailed:
-        raise _unreadable(path) from None
+    except FfmpegTookTooLong:
+        raise _too_slow(path) from None
     if not re.search(r"^Input #0", text, re.MULTILINE):
         raise _unreadable(path)
     stream = re.search(r"^ +Stream #0:\d+.*?: Audio: .*?, (\d+) Hz, ([^,\n]+)", text, re.MULTILINE)
@@ -163,9 +163,7 @@ def _pieces(path: Path, track: SoundTrack, start_s: float, duration_s: float | N
                     raise InvalidRequest(f"audio: {shown(path)} holds values that are not numbers; export it again.")
                 yield piece
     except FfmpegTookTooLong:
-        raise InvalidRequest(
-            f"audio: reading {shown(path)} takes more than {READING_LIMIT_S} s; give a shorter file."
-        ) from None
+        raise _too_slow(path) from None
     except FfmpegFailed:
         raise _unreadable(path) from None
 
@@ -210,6 +208,10 @@ def _nothing_there(path: Path, track: SoundTrack, start_s: float) -> InvalidRequ
         return InvalidRequest(f"audio: {shown(path)} holds no sound; give {ACCEPTED}.")
     length = "" if track.seconds is None else f", which is {track.seconds:.2f} s long"
     return InvalidRequest(f"audio_start: {start_s:g} s lies past the end of {shown(path)}{length}.")
+
+
+def _too_slow(path: Path) -> InvalidRequest:
+    return InvalidRequest(f"audio: reading {shown(path)} takes more than {READING_LIMIT_S} s; give a shorter file.")
 
 
 def _unreadable(path: Path) -> InvalidRequest:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pipeline.errors import InvalidRequest
-from pipeline.media.ffmpeg import MOVIE, FfmpegFailed, input_arguments, reading
+from pipeline.media.ffmpeg import MOVIE, READING_LIMIT_S, FfmpegFailed, FfmpegTookTooLong, input_arguments, reading
 from pipeline.media.files import check_input, shown
 from pipeline.request import FRAMES_PER_SECOND
 
@@ -35,6 +35,11 @@ def read_pose_frames(path: Path, first: int, count: int) -> np.ndarray:
     try:
         with reading(arguments) as pipe:
             return _read_pictures(pipe, count, path)
+    except FfmpegTookTooLong:
+        raise InvalidRequest(
+            f"pose_video: reading {shown(path)} takes more than {READING_LIMIT_S} s; "
+            "give a shorter or smaller video, or one with more key frames."
+        ) from None
     except FfmpegFailed:
         raise _unreadable(path) from None
 

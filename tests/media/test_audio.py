@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from pipeline.errors import InvalidRequest
+from pipeline.media import ffmpeg as ffmpeg_module
 from pipeline.media.audio import measure_audio, read_speech
 
 from .samples import ffmpeg, noise, write_movie, write_sound
@@ -225,6 +226,12 @@ def test_a_name_is_only_ever_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_sound(tmp_path / "plain.wav", noise(1.0, 16_000), 16_000).rename(tmp_path / name)
     assert measure_audio(Path(name)).seconds == 1.0
+
+
+def test_a_header_that_takes_too_long_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sound(tmp_path / "voice.wav", noise(1.0, 16_000), 16_000)
+    monkeypatch.setattr(ffmpeg_module, "READING_LIMIT_S", 1e-6)
+    assert "reading 'voice.wav' takes more than" in refusal(tmp_path / "voice.wav")
 
 
 def test_a_folder_a_pipe_and_a_missing_file_are_refused(tmp_path: Path) -> None:

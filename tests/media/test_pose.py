@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidRequest
+from pipeline.media import ffmpeg as ffmpeg_module
 from pipeline.media.pose import check_pose_video, read_pose_frames
 
 from .samples import ffmpeg, frame_times, noise, numbers, write_movie, write_sound
@@ -130,6 +131,14 @@ def test_what_is_not_a_video_is_refused(tmp_path: Path, film: Path) -> None:
     assert "is empty" in refusal(path)
     path.unlink()
     assert "there is no file 'film.mp4'" in refusal(path)
+
+
+def test_a_good_video_that_takes_too_long_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ("-f", "lavfi", "-i", "testsrc=s=1280x720:d=20:r=30", "-preset", "ultrafast", "-g", 10_000)
+    ffmpeg(*long, tmp_path / "film.mp4")
+    monkeypatch.setattr(ffmpeg_module, "READING_LIMIT_S", 0.2)
+    with pytest.raises(InvalidRequest, match=r"reading 'film.mp4' takes more than .* give a shorter or smaller video"):
+        read_pose_frames(tmp_path / "film.mp4", 300, 4)
 
 
 def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
