@@ -31,8 +31,11 @@ class Component:
 OFFICIAL_LAYOUT = (
     Component(
         "transformer",
-        required=("config.json", "diffusion_pytorch_model*.safetensors"),
-        optional=("diffusion_pytorch_model.safetensors.index.json",),
+        required=(
+            "config.json",
+            "diffusion_pytorch_model*.safetensors",
+            "diffusion_pytorch_model.safetensors.index.json",
+        ),
     ),
     Component("text encoder", required=("models_t5_umt5-xxl-enc-bf16.pth",)),
     Component(

@@ -9,6 +9,8 @@ from pipeline.store.manifest import Manifest, ModelFile, write_manifest
 from .hub_server import COMMIT
 from .models import REPOSITORY, SHARDS, T5, needed_files, write_files
 
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
 
 @pytest.fixture
 def filled(folder, files):
@@ -31,7 +33,7 @@ def test_a_whole_folder_lacks_nothing_with_and_without_a_manifest(filled, entry,
     assert shortcoming(filled, entry_for(str(filled))) is None
 
 
-@pytest.mark.parametrize("path", [SHARDS[1], T5, "google/umt5-xxl/tokenizer.json"])
+@pytest.mark.parametrize("path", [SHARDS[1], T5, "google/umt5-xxl/tokenizer.json", INDEX])
 def test_a_missing_file_is_named(filled, entry, manifest, path):
     (filled / path).unlink()
     assert shortcoming(filled, entry) == f"{path} is missing"
@@ -73,8 +75,8 @@ def test_a_file_that_this_program_needs_and_the_manifest_does_not_know_is_missin
 
 
 def test_a_damaged_index_and_a_missing_folder_are_told(filled, entry, tmp_path):
-    (filled / "diffusion_pytorch_model.safetensors.index.json").write_text("{")
-    assert shortcoming(filled, entry) == "diffusion_pytorch_model.safetensors.index.json is damaged"
+    (filled / INDEX).write_text("{")
+    assert shortcoming(filled, entry) == f"{INDEX} is damaged"
     assert shortcoming(tmp_path / "none", entry) == "there is no such folder"
     (tmp_path / "file").write_text("")
     assert shortcoming(tmp_path / "file", entry) == "there is no such folder"
