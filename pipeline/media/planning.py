@@ -1,5 +1,6 @@
 """A request with its files opened and checked: what it comes to, and what its author may want to know before."""
 
+import threading
 from dataclasses import dataclass
 
 from PIL import Image
@@ -13,6 +14,7 @@ SILENT = 0.0005  # root mean square; 66 dB below full scale
 QUIET = 0.01  # 40 dB below full scale
 CLIPPED = 0.005  # share of samples at full scale
 SMALL_SIDE = 256  # pixels
+AT_ONCE = threading.BoundedSemaphore(2)  # a picture of 80 megapixels takes a gigabyte while it is opened
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class PlannedRequest:
 def plan_request(request: GenerationRequest, max_audio_seconds: float) -> PlannedRequest:
     """Open and check all files of `request`, completely: what passes here can be generated.
 
+    Anybody may ask for plans, and as many as they like, so two are made at a time and the others wait.
     Raises InvalidRequest, one sentence on the first thing that is wrong.
     """
-    portrait = open_portrait(request.portrait)
-    audio = measure_audio(request.audio, request.audio_start, request.audio_duration, max_audio_seconds)
-    if request.pose_video is not None:
-        check_pose_video(request.pose_video)
+    with AT_ONCE:
+        portrait = open_portrait(request.portrait)
+        audio = measure_audio(request.audio, request.audio_start, request.audio_duration, max_audio_seconds)
+        if request.pose_video is not None:
+            check_pose_video(request.pose_video)
     plan = plan_clips(request, (portrait.height, portrait.width), audio.seconds)
     return PlannedRequest(plan, _hints(portrait, audio), audio)
 

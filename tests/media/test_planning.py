@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,23 @@ def test_a_plan_is_quick(inputs: dict[str, Any]) -> None:
     started = time.monotonic()
     planned(inputs)
     assert time.monotonic() - started < 0.5
+
+
+def test_two_plans_are_made_at_a_time(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, go_on, open_picture = threading.Semaphore(0), threading.Event(), Image.open
+
+    def open_and_wait(*arguments: Any, **options: Any) -> Image.Image:
+        opened.release()
+        assert go_on.wait(30)
+        return open_picture(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", open_and_wait)
+    with ThreadPoolExecutor(5) as threads:
+        plans = [threads.submit(planned, inputs) for _ in range(5)]
+        assert all(opened.acquire(timeout=30) for _ in range(2))
+        assert not opened.acquire(timeout=0.3)
+        go_on.set()
+        assert all(plan.result(30).audio.seconds == 7.4 for plan in plans)
 
 
 def test_planning_loads_no_heavy_library() -> None:
