@@ -29,6 +29,7 @@ from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.rendering import render
 from pipeline.jobs.status import Status, after
 from pipeline.jobs.worker import why_no_video
+from pipeline.logs import log_to_stderr
 from pipeline.machine import look_at_gpu, served_entry
 from pipeline.media.files import whole_or_absent
 from pipeline.media.planning import plan_request
@@ -163,7 +164,7 @@ class ServerlessWorker:
 
 
 def _log_model(state: ModelState) -> None:
-    if state.state in ("loading", "ready"):  # the store says in the log how far a download is
+    if state.state == "ready":  # all before it is told by those who do it
         logger.info(describe(state))
 
 
@@ -279,7 +280,7 @@ def serve(worker: ServerlessWorker) -> None:
 
 def main() -> int:
     """Be a worker until the end; gives the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         serve(build_worker())
     except UserError as error:

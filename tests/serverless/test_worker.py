@@ -13,7 +13,7 @@ from pipeline import serverless
 from pipeline.media.pose import read_pose_frames
 
 from ..file_server import FileServer
-from .conftest import PORTRAIT, SMALLEST, SPEECH, Worker
+from .conftest import PORTRAIT, ROOT, SMALLEST, SPEECH, Worker
 from .runpod_server import RunPod
 
 FILES = {"portrait": PORTRAIT, "audio": SPEECH}
@@ -62,6 +62,7 @@ def test_a_small_video_comes_inline(
     (tmp_path / "video.mp4").write_bytes(base64.b64decode(output["video_base64"]))
     assert len(read_pose_frames(tmp_path / "video.mp4", 0, 100)) == 16
     assert output["video_base64"][:40] not in worker.log
+    assert list(ROOT.glob(".runpod*")) == [], "runpod's notes on jobs are in a folder that workers may share"
     assert worker.jobs_left == []
 
 
