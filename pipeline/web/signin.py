@@ -1,9 +1,14 @@
-"""Who may come in: nobody has to sign in where only this machine can call, everybody else has to."""
+"""Who may come in: nobody has to sign in where only this machine can call, everybody else has to.
 
+A password that was chosen is asked for there too: a tunnel may lead others to this machine's own address.
+"""
+
+import asyncio
 import ipaddress
 import logging
 import os
 import secrets
+import time
 from pathlib import Path
 
 from pipeline.errors import InvalidSetting
@@ -12,6 +17,8 @@ from pipeline.settings import Settings
 logger = logging.getLogger(__name__)
 
 PASSWORD_FILE = "password"  # in OUTPUT_DIR
+WRONG_S = 1.0  # between two answers to wrong passwords, whoever tries them
+LONGEST_WRONG_S = 30.0  # that such an answer is held back, lest they pile up
 
 
 def credentials(settings: Settings, folder: Path) -> tuple[str, str] | None:
@@ -19,10 +26,12 @@ def credentials(settings: Settings, folder: Path) -> tuple[str, str] | None:
 
     Without APP_PASSWORD one is made up once, kept in `folder` and told in the log at each start.
     """
-    if settings.app_auth == "off" or is_loopback(settings.host) or os.environ.get("SPACE_ID"):
+    if settings.app_auth == "off" or os.environ.get("SPACE_ID"):
         return None
     if settings.app_password:
         return settings.app_username, settings.app_password
+    if is_loopback(settings.host):
+        return None
     password = kept_password(folder)
     logger.info("Sign in as %s with the password %s", settings.app_username, password)
     return settings.app_username, password
@@ -54,3 +63,20 @@ def kept_password(folder: Path) -> str:
         return password
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{file} cannot be used ({error}): set APP_PASSWORD or another OUTPUT_DIR.") from error
+
+
+class Doorkeeper:
+    """Lets in who knows the name and the password. Guessing is slow; those who know them never wait for guessers."""
+
+    def __init__(self, name: str, password: str) -> None:
+        self._expected = f"{name}\n{password}".encode()
+        self._next_answer = 0.0  # to a wrong password, by the monotonic clock
+
+    async def admits(self, name: str, password: str) -> bool:
+        """Whether this is the name and the password; a no comes late."""
+        if secrets.compare_digest(f"{name}\n{password}".encode(), self._expected):
+            return True
+        now = time.monotonic()
+        self._next_answer = min(max(now, self._next_answer) + WRONG_S, now + LONGEST_WRONG_S)
+        await asyncio.sleep(self._next_answer - now)
+        return False

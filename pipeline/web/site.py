@@ -16,6 +16,7 @@ from starlette.routing import Mount
 
 from pipeline.jobs.worker import Worker
 from pipeline.web.page import STYLE, THEME, build_page
+from pipeline.web.signin import Doorkeeper
 from pipeline.web.studio import Studio
 
 LARGEST_UPLOAD = "500mb"
@@ -47,7 +48,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
         site,
         page,
         path="/",
-        auth=credentials,
+        auth=Doorkeeper(*credentials).admits if credentials else None,
         max_file_size=LARGEST_UPLOAD,
         footer_links=["api", "settings"],
         run_history=False,

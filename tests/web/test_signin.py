@@ -1,7 +1,10 @@
 """Signing in: who has to, and that nothing but the two health routes is to be had without."""
 
+import asyncio
 import logging
+import re
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +15,19 @@ from gradio_client.exceptions import AuthenticationError
 
 from pipeline.errors import InvalidSetting
 from pipeline.settings import Settings
-from pipeline.web.signin import credentials, is_loopback
+from pipeline.web import signin
+from pipeline.web.signin import Doorkeeper, credentials, is_loopback
 
 from .conftest import Served
 
 OWNER = ("studio", "correct horse")
+# What Gradio leaves open: the form to sign in, who is asking, and what is no use without the random name of a session.
+OPEN = {"", "/login", "/logout", "/svelte/{path}", "/static/{path}", "/assets/{path}", "/favicon.ico", "/theme.css"}
+OPEN |= {"/robots.txt", "/pwa_icon", "/pwa_icon/{size}", "/manifest.json"}
+OPEN |= {f"/gradio_api/{name}" for name in ("user", "token", "app_id", "startup-events", "theme.css")}
+SESSIONS = ("/gradio_api/stream/{", "/gradio_api/heartbeat/{", "/gradio_api/reset", "/gradio_api/cancel")
+SWITCHED_OFF = ("/monitoring/{key}", "/gradio_api/runs", "/gradio_api/custom_component/{", "/gradio_api/vibe-")
+SWITCHED_OFF += ("/gradio_api/undo-vibe-edit",)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +47,7 @@ def test_loopback_is_told_from_what_others_can_reach(host: str, expected: bool) 
 def test_nobody_signs_in_on_loopback_in_a_space_or_where_it_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert credentials(Settings(host="127.0.0.1", app_password="secret"), tmp_path) is None
+    assert credentials(Settings(host="127.0.0.1"), tmp_path) is None
     assert credentials(Settings(host="0.0.0.0", app_auth="off"), tmp_path) is None
     monkeypatch.setenv("SPACE_ID", "someone/something")
     assert credentials(Settings(host="0.0.0.0"), tmp_path) is None
@@ -45,9 +56,9 @@ def test_nobody_signs_in_on_loopback_in_a_space_or_where_it_is_off(
 
 def test_a_password_of_ones_own_is_neither_kept_nor_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    settings = Settings(host="0.0.0.0", app_username="me", app_password="my own secret")
-
-    assert credentials(settings, tmp_path) == ("me", "my own secret")
+    for host in ("0.0.0.0", "127.0.0.1"):  # the second may be the end of a tunnel
+        settings = Settings(host=host, app_username="me", app_password="my own secret")
+        assert credentials(settings, tmp_path) == ("me", "my own secret")
     assert list(tmp_path.iterdir()) == []
     assert "my own secret" not in caplog.text
 
@@ -74,20 +85,44 @@ def test_a_password_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
         credentials(Settings(host="0.0.0.0"), tmp_path / "file")
 
 
+def test_guessing_is_slow_and_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin, "WRONG_S", 0.2)
+    doorkeeper = Doorkeeper("studio", "größer")
+
+    async def guess() -> tuple[float, list[bool]]:
+        guesses = [asyncio.ensure_future(doorkeeper.admits("studio", guess)) for guess in ("", "a", "größe")]
+        await asyncio.sleep(0)
+        before = time.monotonic()
+        assert await doorkeeper.admits("studio", "größer")
+        assert not any(guess.done() for guess in guesses)
+        answers = await asyncio.gather(*guesses)
+        return time.monotonic() - before, answers
+
+    took_s, answers = asyncio.run(guess())
+    assert answers == [False, False, False]
+    assert took_s > 0.5
+
+
+def routes_of(client: httpx.Client) -> dict[str, dict]:
+    """All routes that Gradio knows of itself, by their paths, with their methods."""
+    return client.get("/openapi.json").json()["paths"]
+
+
 def test_without_signing_in_there_is_only_the_form_and_health(serve: Callable[..., Served]) -> None:
     url = serve(credentials=OWNER).url
     with httpx.Client(base_url=url) as stranger:
         assert '"auth_required":true' in stranger.get("/").text
         assert stranger.get("/healthz").status_code == 200
         assert stranger.get("/readyz").status_code in (200, 503)
-        closed = [
-            *("/config", "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/file=/etc/hostname"),
-            *("/gradio_api/queue/data?session_hash=x", "/gradio_api/queue/status"),
-        ]
-        for path in closed:
-            assert stranger.get(path).status_code == 401, path
-        for path in ("queue/join", "call/model", "call/v2/model", "run/predict", "run/model", "upload"):
-            assert stranger.post(f"/gradio_api/{path}", json={"data": []}).status_code == 401, path
+        routes = [(path, method) for path, methods in routes_of(stranger).items() for method in methods]
+        assert {"/gradio_api/upload", "/gradio_api/queue/join", "/config"} < {path for path, _ in routes}
+        for path, method in routes:
+            with stranger.stream(method, re.sub(r"\{[^}]*\}", "x", path)) as answer:
+                open_to_all = path.rstrip("/") in OPEN or path.startswith(SESSIONS)
+                off = path.startswith(SWITCHED_OFF) and answer.status_code in (403, 404, 422)
+                assert answer.status_code == 401 or open_to_all or off, (method, path)
+        for path in ("file=/etc/hostname", "queue/data?session_hash=x", "api/predict", "call/v2/model"):
+            assert stranger.get(f"/gradio_api/{path}").status_code in (401, 405), path
         wrong = stranger.post("/login", data={"username": "studio", "password": "battery staple"})
         assert wrong.status_code == 400
 
