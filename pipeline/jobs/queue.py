@@ -14,7 +14,7 @@ from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, Stage
 from pipeline.jobs.folder import JobFolder, StoredJob, create_job, stored_jobs, sweep_leftovers
 from pipeline.jobs.journal import CancelAsked, StopAsked
 from pipeline.jobs.pace import Pace, measured
-from pipeline.jobs.status import ENDED, STOPPING, Status, after, begun, interrupted, queued
+from pipeline.jobs.status import ENDED, Status, after, begun, interrupted, queued, stopping
 from pipeline.media.planning import plan_request
 from pipeline.request import GenerationRequest
 
@@ -254,7 +254,7 @@ class JobQueue:
             if isinstance(event, ClipReady):
                 job.ready = event.clip
             status = replace(after(job.status, event, now), eta_s=job.pace.eta_s)
-            job.tell(replace(status, message=STOPPING) if job.stopping else status)
+            job.tell(stopping(status) if job.stopping else status)
 
     def put_back(self, job: Job) -> None:
         """Let `job`, which was taken and has not ended, go on later, before all others."""
@@ -313,7 +313,7 @@ class JobQueue:
                 self._line_up([other for other in self._waiting if other is not job])
             elif not job.ended:
                 job.stopping = True
-                job.tell(replace(job.status, message=STOPPING))
+                job.tell(stopping(job.status))
         if waits:
             self._end(job, Cancelled(), job.worked_s)
         return job.status

@@ -19,7 +19,6 @@ from pipeline.events import (
 State = Literal["queued", "running", "finished", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("finished", "failed", "cancelled")
 
-STOPPING = "Stopping after the present step."
 STAGE_MESSAGES: dict[Stage, str] = {
     "text": "Reading the prompt.",
     "speech": "Listening to the speech.",
@@ -46,6 +45,9 @@ class Status:
     eta_s: float | None = None  # of work left; None while nothing has been measured
     message: str = ""
     seed: int | None = None  # the one in use; None until it is drawn
+    part: int = 0  # of the clip that is decoded
+    parts: int = 0
+    stopping: bool = False  # somebody wants it to end, which it does after the present step
 
 
 def after(status: Status, event: Event, now: float) -> Status:
@@ -60,12 +62,21 @@ def _changes(status: Status, event: Event) -> dict[str, Any]:
         case StageChanged(stage, clip):
             where = f"Clip {clip} of {status.clips}: " if clip else ""
             step = 0 if stage == "denoise" else status.step
-            return {"stage": stage, "clip": clip or status.clip, "step": step, "message": where + STAGE_MESSAGES[stage]}
+            message = where + STAGE_MESSAGES[stage]
+            return {
+                "stage": stage,
+                "clip": clip or status.clip,
+                "step": step,
+                "part": 0,
+                "parts": 0,
+                "message": message,
+            }
         case StepDone(clip, step, steps):
             message = f"Clip {clip} of {status.clips}: step {step} of {steps}."
             return {"clip": clip, "step": step, "steps": steps, "message": message}
         case FramesDecoded(clip, done, total):
-            return {"clip": clip, "message": f"Clip {clip} of {status.clips}: {done} of {total} parts decoded."}
+            message = f"Clip {clip} of {status.clips}: {done} of {total} parts decoded."
+            return {"clip": clip, "part": done, "parts": total, "message": message}
         case ClipReady(clip, clips):
             message = f"Clip {clip} of {clips} is ready."
             return {"clip": clip, "clips": clips, "step": status.steps, "message": message}
@@ -73,7 +84,7 @@ def _changes(status: Status, event: Event) -> dict[str, Any]:
 
 
 def _ending(event: Event) -> dict[str, Any]:
-    ended = {"position": 0, "eta_s": None}
+    ended = {"position": 0, "eta_s": None, "stopping": False}
     match event:
         case Finished():
             return ended | {"state": "finished", "message": "The video is ready."}
@@ -89,9 +100,14 @@ def begun(status: Status) -> Status:
     return replace(status, state="running", position=0, message="Starting.")
 
 
+def stopping(status: Status) -> Status:
+    """`status` when somebody wants the job to end."""
+    return replace(status, stopping=True, message="Stopping after the present step.")
+
+
 def interrupted(status: Status, clip: int) -> Status:
     """`status` when work stopped without an end, to go on after `clip` (0: from the start)."""
-    return replace(status, state="queued", stage=None, clip=clip, step=0, eta_s=None)
+    return replace(status, state="queued", stage=None, clip=clip, step=0, part=0, parts=0, eta_s=None)
 
 
 def queued(status: Status, position: int) -> Status:

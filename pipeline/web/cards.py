@@ -113,12 +113,12 @@ def _place(status: Status, ahead: int) -> str:
 def _running_notes(status: Status) -> Iterable[str]:
     if status.stage == "denoise" and status.steps:
         yield f"step {status.step} of {status.steps}"
-    if status.stage == "decode" and "decoded" in status.message:
-        yield status.message.partition(": ")[2].rstrip(".")
+    if status.stage == "decode" and status.parts:
+        yield f"{status.part} of {status.parts} parts decoded"
     yield f"{duration(status.elapsed_s)} so far"
     if status.eta_s is not None:
         yield f"about {duration(status.eta_s)} left"
-    if status.message.startswith("Stopping"):
+    if status.stopping:
         yield status.message
 
 

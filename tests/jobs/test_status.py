@@ -15,7 +15,7 @@ from pipeline.events import (
     Started,
     StepDone,
 )
-from pipeline.jobs.status import Status, after, interrupted, queued
+from pipeline.jobs.status import Status, after, interrupted, queued, stopping
 from pipeline.request import ClipPlan
 
 PLAN = ClipPlan(height=64, width=64, frames=20, clips=3, frames_per_clip=8, warm_up_frames=3, lead_frames=3)
@@ -33,6 +33,9 @@ FIELDS = [
     "eta_s",
     "message",
     "seed",
+    "part",
+    "parts",
+    "stopping",
 ]
 
 
@@ -66,7 +69,9 @@ def test_each_clip_counts_its_steps_from_the_start():
 def test_decoding_and_writing_are_told():
     status = told(Started(PLAN, 7), StageChanged("decode", 1), FramesDecoded(1, 5, 20))
     assert (status.stage, status.message) == ("decode", "Clip 1 of 3: 5 of 20 parts decoded.")
-    status = told(Started(PLAN, 7), StageChanged("encode", 1))
+    assert (status.part, status.parts) == (5, 20)
+    status = told(Started(PLAN, 7), FramesDecoded(1, 5, 20), StageChanged("encode", 1))
+    assert (status.part, status.parts) == (0, 0)
     assert (status.stage, status.message) == ("encode", "Clip 1 of 3: writing the video.")
     assert told(Started(PLAN, 7), ClipReady(1, 3, VIDEO, 5)).message == "Clip 1 of 3 is ready."
 
@@ -76,6 +81,13 @@ def test_the_ends_have_their_states_and_sentences():
     failed = told(Started(PLAN, 7), Failed("The disk is full."))
     assert (failed.state, failed.message) == ("failed", "The disk is full.")
     assert told(Started(PLAN, 7), Cancelled()).state == "cancelled"
+
+
+def test_a_wish_to_end_is_told_until_it_has_ended():
+    wanted = stopping(told(Started(PLAN, 7), StageChanged("denoise", 1)))
+    assert (wanted.state, wanted.stopping, wanted.message) == ("running", True, "Stopping after the present step.")
+    assert after(wanted, StepDone(1, 1, 40), 3).stopping
+    assert not after(wanted, Cancelled(), 3).stopping
 
 
 def test_seconds_of_work_are_those_of_the_last_event():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.events import FramesDecoded, ModelState, StageChanged
-from pipeline.jobs.status import Status, after
+from pipeline.jobs.status import Status, after, stopping
 from pipeline.media.audio import AudioFacts
 from pipeline.media.planning import PlannedRequest
 from pipeline.request import ClipPlan
@@ -34,6 +34,10 @@ def test_a_running_job_tells_how_much_of_a_clip_is_decoded() -> None:
     decoding = after(after(RUNNING, StageChanged("decode", 2), 91), FramesDecoded(2, 7, 20), 92)
 
     assert "7 of 20 parts decoded · 1 min 32 s so far" in text_of(job_card(decoding))
+
+
+def test_a_job_that_is_to_end_says_so() -> None:
+    assert text_of(job_card(stopping(RUNNING))).endswith("left · Stopping after the present step.")
 
 
 def test_a_waiting_job_tells_its_place() -> None:
