@@ -47,4 +47,5 @@ fi
 base=$(sed -n 's/^FROM \(.*\) AS cuda$/\1/p' "$dockerfile")
 # HEALTHCHECK is in Docker's format alone. The layers are kept, so that a change of code does not install all again.
 "${buildah[@]}" bud --isolation "${ISOLATION:-chroot}" --format docker --layers --file "$dockerfile" \
-    --build-arg "BASE_IMAGE=$base" --build-arg "COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag "$image" "$@" .
+    --build-arg "BASE_IMAGE=$base" --build-arg "COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+    --tag "$image" "$@" .
