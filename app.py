@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pipeline.errors import UserError
 from pipeline.events import ModelState
 from pipeline.logs import log_to_stderr
-from pipeline.machine import is_hosted, public_url
+from pipeline.machine import asks_first, is_hosted, public_url
 from pipeline.preflight import Start, plan_start, require_machine
 from pipeline.uploads import uploads_folder
 
@@ -66,7 +66,7 @@ def prepare(start: Start, report: Callable[[ModelState], None]) -> object:
     require_machine(start, report)
     from pipeline.preparation import prepare_model
 
-    return prepare_model(start.entry, start.settings, report)
+    return prepare_model(start.entry, start.settings, report, ask_first=asks_first(start.settings))
 
 
 if __name__ == "__main__":

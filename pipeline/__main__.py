@@ -1,16 +1,16 @@
-"""The command line: `python -m pipeline generate | download | doctor | jobs`."""
+"""The command line: `python -m pipeline generate | download | doctor | jobs | bench`."""
 
 import argparse
 import logging
 import sys
 
-from pipeline.commands import doctor, download, generate, jobs
+from pipeline.commands import bench, doctor, download, generate, jobs
 from pipeline.errors import UserError
 from pipeline.logs import log_to_stderr
 
 logger = logging.getLogger(__name__)
 
-COMMANDS = (generate, download, doctor, jobs)
+COMMANDS = (generate, download, doctor, jobs, bench)
 
 
 def main(arguments: list[str] | None = None) -> int:

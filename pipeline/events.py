@@ -16,7 +16,8 @@ import numpy as np
 from pipeline.request import ClipPlan
 
 Stage = Literal["text", "speech", "portrait", "denoise", "decode", "encode"]
-ModelPhase = Literal["checking", "waiting", "downloading", "loading", "ready", "failed"]
+# "asking": a person has to agree to the download. "waiting": another program downloads.
+ModelPhase = Literal["checking", "asking", "waiting", "downloading", "loading", "ready", "failed"]
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,42 @@
 """From the settings to a model that can generate: its files are found or fetched, then loaded."""
 
 import os
+import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import ModelUnavailable
 from pipeline.events import ModelState
 from pipeline.settings import Settings
-from pipeline.store.catalogue import ModelEntry
+from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry
 from pipeline.store.obtain import obtain_model
-from pipeline.store.progress import follow
+from pipeline.store.progress import Meter, ProgressLog, follow
 
 if TYPE_CHECKING:
+    from pipeline.model.loading import Reading
     from pipeline.model.speech_to_video import SpeechToVideo
+
+Report = Callable[[ModelState], None]
 
 
 def prepare_model(
     entry: ModelEntry,
     settings: Settings,
-    report: Callable[[ModelState], None],
+    report: Report,
     device: str | None = None,
     dtype: str | None = None,
+    ask_first: bool = False,
 ) -> "SpeechToVideo":
     """Get `entry` ready to generate, telling `report` how far it is, "ready" last.
 
     `device` ("cpu", "cuda") and `dtype` ("float32", "bfloat16") are by default what the machine has and what suits it.
+    With `ask_first` the state "asking" comes before a download: the download begins when `report` returns from it.
     Raises ModelUnavailable and DiskFull.
     """
-    folder: Path = follow(obtain_model(entry, settings), report)
-
-    def loading(message: str) -> None:
-        report(ModelState("loading", entry.name, message=message))
-
-    loading("Starting PyTorch")
+    folder: Path = follow(obtain_model(entry, settings, ask_first=ask_first), report)
+    report(ModelState("loading", entry.name, message="Starting PyTorch"))
     # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,6 +46,42 @@ def prepare_model(
     from pipeline.model.speech_to_video import SpeechToVideo
 
     placement = choose_placement(settings.memory, device, dtype)
-    model = SpeechToVideo(load_components(folder, placement, loading), placement)
+    try:
+        model = SpeechToVideo(load_components(folder, placement, _loading(entry, report)), placement)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))
     return model
+
+
+def _loading(entry: ModelEntry, report: Report) -> "Callable[[Reading], None]":
+    """What turns how far the reading is into states, for `report` and for the log."""
+    meter, log = Meter(), ProgressLog()
+
+    def tell(reading: "Reading") -> None:
+        now = time.monotonic()
+        meter.note(reading.bytes_done, now)
+        state = ModelState(
+            state="loading",
+            model=entry.name,
+            bytes_done=reading.bytes_done,
+            bytes_total=reading.bytes_total,
+            bytes_per_s=meter.bytes_per_s,
+            eta_s=meter.seconds_for(reading.bytes_total - reading.bytes_done),
+            file=reading.file,
+            message=reading.message,
+        )
+        log.note(state, now)
+        report(state)
+
+    return tell
+
+
+def _remedy(entry: ModelEntry, folder: Path) -> str:
+    """What to do where a file of the model may be damaged."""
+    if entry.repository is None:
+        return f"if a file is damaged, put a whole copy of the model into {folder}"
+    command = "python -m pipeline download --verify"
+    if entry.name != DEFAULT_MODEL:
+        command += f" --model {shlex.quote(entry.name)}"
+    return f"if a file is damaged, `{command}` finds it and fetches it again"

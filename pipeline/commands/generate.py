@@ -148,7 +148,9 @@ def _model_printer() -> Callable[[ModelState], None]:
 
     def show(state: ModelState) -> None:
         if state.state == "asking":
-            raise ModelUnavailable(f"{state.message.rstrip('.')}; run `python -m pipeline download` to have it fetched.")
+            raise ModelUnavailable(
+                f"{state.message.rstrip('.')}; run `python -m pipeline download` to have it fetched."
+            )
         printed.note(state, time.monotonic())
 
     return show

@@ -23,8 +23,10 @@ OUT_OF_MEMORY = (
     "There was not enough memory for this video: choose a smaller size or fewer frames per clip, "
     "or end other programs that use the machine."
 )
-
-
+OUT_OF_MEMORY_FOR_MODEL = (
+    "There is not enough memory on this machine for the model: end other programs that use it, or take a machine "
+    "with more."
+)
 OUT_OF_MEMORY_AT_START = (
     "There was not enough memory to begin this video, whatever its size: end other programs that use the machine, "
     "or take a machine with more."
@@ -39,11 +41,16 @@ class Model(Protocol):
     def generate(self, request: GenerationRequest, resume: Resume | None = None) -> Iterator[Event]: ...
 
 
+class Stopped(Exception):
+    """The worker is to end, and whoever makes its model ready as well."""
+
+
 class Worker:
     """Works on `queue` with the model that `prepare(report)` gives; `report` takes each new state of the model.
 
-    `prepare` runs on the worker's thread while jobs already queue. If it fails, the state says why, and it is
-    called again after `retry`.
+    `prepare` runs on the worker's thread while jobs already queue. If it fails, the state says why, and it is called
+    again after `go_on`. A state "asking" is a question: `report` comes back from it after `go_on`, which is the yes,
+    and at once when it has been given before.
     """
 
     def __init__(self, queue: JobQueue, prepare: Callable[[Callable[[ModelState], None]], Model]) -> None:
@@ -51,7 +58,8 @@ class Worker:
         self.prepare = prepare
         self.model_state = ModelState(state="checking", model="")
         self._stopping = threading.Event()
-        self._again = threading.Event()
+        self._answered = threading.Event()
+        self._agreed = False
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -65,14 +73,14 @@ class Worker:
         """
         self.queue.expect_stop()
         self._stopping.set()
-        self._again.set()
+        self._answered.set()
         self.queue.wake()
         self._thread.join(timeout_s)
 
-    def retry(self) -> None:
-        """Make the model ready once more, where that has failed."""
-        if self.model_state.state == "failed":
-            self._again.set()
+    def go_on(self) -> None:
+        """Begin the download that was asked about, or make the model ready once more where that has failed."""
+        if self.model_state.state in ("asking", "failed"):
+            self._answered.set()
 
     def _run(self) -> None:
         model = self._prepared()
@@ -86,14 +94,30 @@ class Worker:
                 model = self.prepare(self._report)
                 self._report(replace(self.model_state, state="ready"))
                 return model
+            except Stopped:
+                return None
             except Exception as error:
-                self._report(replace(self.model_state, state="failed", message=_why_no_model(error)))
-            self._again.wait()
-            self._again.clear()
+                why = _why_no_model(error)
+                failed = replace(self.model_state, state="failed", message=why, bytes_per_s=None, eta_s=None)
+            self._wait_for_answer(failed)
         return None
 
     def _report(self, state: ModelState) -> None:
+        """Take a new state of the model. Raises Stopped, which ends what is done for it."""
+        if state.state == "asking" and not self._agreed:
+            self._wait_for_answer(state)
+            self._agreed = True
+        else:
+            self.model_state = state
+        if self._stopping.is_set():
+            raise Stopped
+
+    def _wait_for_answer(self, state: ModelState) -> None:
+        """Show `state` until somebody says to go on, or the worker is to stop. Earlier answers do not count."""
+        self._answered.clear()
         self.model_state = state
+        if not self._stopping.is_set():
+            self._answered.wait()
 
     def _work(self, job: Job, model: Model) -> None:
         try:
@@ -124,6 +148,8 @@ def _why_no_model(error: Exception) -> str:
         logger.error("The model is not ready: %s", error)
         return str(error)
     logger.exception("The model could not be made ready")
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY_FOR_MODEL
     return "The model could not be made ready: the program's log says why."
 
 

@@ -1,9 +1,9 @@
 """The files that hold the weights: what is in them, and their tensors, read in sequence and never mapped.
 
 A mapped file is read page by page when it is used, which on network volumes has been seen to take fifty times as long.
-Here every byte is read once, in the order of the file and in large blocks. While one block is put into its place, in the
-precision and on the device of the model, the next is being read: on two cores that took a quarter off the time of a 4 GB
-transformer. No more than two blocks are held beside the tensors themselves.
+Here every byte is read once, in the order of the file and in large blocks. While one block is put into its place, in
+the precision and on the device of the model, the next is being read: on two cores that took a quarter off the time of
+a 4 GB transformer. No more than two blocks are held beside the tensors themselves.
 """
 
 import json

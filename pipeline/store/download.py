@@ -180,7 +180,9 @@ class Download:
                 moved_at, seen = now, done
             if (quiet := now - moved_at) >= self._pace.stall_s:
                 raise Interrupted(f"no data has come for {quiet:.0f} s")
-            message = f"no data for {quiet:.0f} s" if quiet >= QUIET_S else ""
+            message = ""
+            if quiet >= QUIET_S:
+                message = f"no data for {quiet:.0f} s; after {self._pace.stall_s:.0f} s the download is tried anew"
             yield self._tell("downloading", done, self._manifest.total_bytes, next(iter(self._working), None), message)
             if any(ends):
                 return

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import OfflineModeIsEnabled
 from tqdm import tqdm
 
@@ -30,6 +31,9 @@ from pipeline.store.troubles import Failure
 
 ANSWER_WITHIN_S = 30
 ALIVE_EVERY_S = 0.5
+# huggingface_hub writes a file, and says how far it is, every 10 MB: on a slow line eight files at once would show no
+# byte for minutes, and look as a broken line does.
+TELL_EVERY_BYTES = 2**20
 # What a disk can say for good; the texts are for libraries that hand on the words instead of the number.
 DISK_ERRORS = {
     errno.ENOSPC: ("No space left on device",),
@@ -72,6 +76,7 @@ class ByteCount(tqdm):
 
 def main() -> None:
     """Do the tasks on stdin until it closes."""
+    constants.DOWNLOAD_CHUNK_SIZE = TELL_EVERY_BYTES
     reports = Reports()
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_tasks, args=(tasks,), daemon=True).start()
@@ -176,7 +181,7 @@ def _is_refusal(response: Any) -> bool:
     """Whether the Hub itself says no; what a file server behind it says may pass, as a link that has run out."""
     if response is None or response.status_code not in REFUSALS:
         return False
-    return str(response.request.url).startswith(huggingface_hub.constants.ENDPOINT)
+    return str(response.request.url).startswith(constants.ENDPOINT)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

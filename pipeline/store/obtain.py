@@ -15,7 +15,7 @@ from pipeline.store.download import Download, Pace
 from pipeline.store.layout import shortcoming
 from pipeline.store.lease import Holder, Lease, LeaseLost, LeaseWatch, acquire
 from pipeline.store.locations import Places, find_model, standard_places
-from pipeline.store.progress import ProgressLog
+from pipeline.store.progress import ProgressLog, in_units
 
 QUIET_S = 5.0  # without a sign of life from who downloads, before people are told
 
@@ -23,12 +23,17 @@ log = logging.getLogger(__name__)
 
 
 def obtain_model(
-    entry: ModelEntry, settings: Settings, places: Places | None = None, pace: Pace | None = None
+    entry: ModelEntry,
+    settings: Settings,
+    places: Places | None = None,
+    pace: Pace | None = None,
+    ask_first: bool = False,
 ) -> Generator[ModelState, None, Path]:
     """Yield how far the model is, about every second, and return the folder that holds it whole.
 
     The same for the program, the command line and for whoever waits for another program's download. Closing the
-    generator stops the download and leaves finished files. Raises ModelUnavailable or DiskFull.
+    generator stops the download and leaves finished files. With `ask_first` a state "asking" comes before a download,
+    and to go on is to agree. Raises ModelUnavailable or DiskFull.
     """
     pace = pace or Pace(stall_s=settings.download_stall_seconds)
     yield ModelState("checking", entry.name, message="looking for the model's files")
@@ -37,12 +42,20 @@ def obtain_model(
         log.info("%s: %s", entry.name, line)
     if search.found is not None:
         return search.found
+    if ask_first:
+        yield _question(entry, search.destination)
     with folder_troubles_explained(search.destination):
         search.destination.mkdir(parents=True, exist_ok=True)
         while shortcoming(search.destination, entry) is not None:
             yield from _download_or_wait(entry, search.destination, settings, pace)
     log.info("%s: the model is whole in %s", entry.name, search.destination)
     return search.destination
+
+
+def _question(entry: ModelEntry, destination: Path) -> ModelState:
+    size = in_units(entry.size_bytes or 0)
+    message = f"{entry.title} is not on this machine yet: it is a download of {size} into {destination}."
+    return ModelState("asking", entry.name, bytes_total=entry.size_bytes or 0, message=message)
 
 
 def _download_or_wait(

@@ -11,6 +11,7 @@ from pipeline.events import ModelState
 RATE_WINDOW_S = 20.0
 LOG_EVERY_S = 30.0
 LOG_EVERY_SHARE = 0.05
+LOG_NOT_WITHIN_S = 1.0  # a small model would fill the log
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Meter:
 
 
 class ProgressLog:
-    """A line in the log at each change of phase or message, every 30 seconds, and every 5 %."""
+    """A line in the log at each change of phase or attempt, every 30 seconds, and every 5 % of what takes its time."""
 
     def __init__(self, write: Callable[[str], None] = log.info) -> None:
         self._write = write
@@ -55,22 +56,24 @@ class ProgressLog:
 
     def note(self, state: ModelState, now: float) -> None:
         """Write `state` at time `now` (seconds) if it is due."""
-        last = self._last
-        if (
-            last is None
-            or (state.state, state.attempt) != (last.state, last.attempt)
-            or now - self._time >= LOG_EVERY_S
-            or abs(state.bytes_done - last.bytes_done) >= LOG_EVERY_SHARE * max(state.bytes_total, 1)
-        ):
+        if self._is_due(state, now - self._time):
             self._last, self._time = state, now
             self._write(f"{state.model}: {describe(state)}")
+
+    def _is_due(self, state: ModelState, since_s: float) -> bool:
+        last = self._last
+        if last is None or (state.state, state.attempt) != (last.state, last.attempt):
+            return True
+        more = abs(state.bytes_done - last.bytes_done) >= LOG_EVERY_SHARE * max(state.bytes_total, 1)
+        is_whole = state.bytes_done == state.bytes_total
+        return since_s >= LOG_EVERY_S or (more and (since_s >= LOG_NOT_WITHIN_S or is_whole))
 
 
 def describe(state: ModelState) -> str:
     """`state` in one line: "downloading 12.3 of 45.7 GB, 72.0 MB/s, 8 min left, FILE, attempt 2: message"."""
     parts = [state.state]
     if state.bytes_total:
-        parts[0] += f" {in_units(state.bytes_done)} of {in_units(state.bytes_total)}"
+        parts[0] += f" {share_in_units(state.bytes_done, state.bytes_total)}"
     if state.bytes_per_s:
         parts.append(f"{in_units(state.bytes_per_s)}/s")
     if state.eta_s is not None:
@@ -89,6 +92,13 @@ def in_units(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def share_in_units(done: int, total: int) -> str:
+    """`done` of `total` bytes for people, in the units of the total: "12.3 of 45.7 GB"."""
+    words = in_units(total)
+    scale = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[words.split()[1]]
+    return f"{done / scale:.1f} of {words}" if scale > 1 else f"{done} of {words}"
 
 
 def _duration(seconds: float) -> str:

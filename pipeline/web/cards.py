@@ -8,10 +8,12 @@ from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import Status
 from pipeline.media.planning import PlannedRequest
 from pipeline.store.catalogue import ModelEntry
+from pipeline.store.progress import in_units, share_in_units
 
 MODEL_PHASES = {
     "checking": "Checking the model's files",
-    "waiting": "Waiting while another worker downloads the model",
+    "asking": "Not downloaded yet",
+    "waiting": "Waiting for another worker",
     "downloading": "Downloading the model",
     "loading": "Loading the model",
     "ready": "Ready",
@@ -26,6 +28,7 @@ STAGES = {
     "decode": "Developing the frames",
     "encode": "Writing the video",
 }
+MOVING = ("checking", "waiting", "downloading", "loading")
 ENDINGS = {"finished": "Finished", "failed": "Failed", "cancelled": "Cancelled"}
 SHARE_OF_STEPS = 0.9  # in the bar of a clip
 NOTHING_YET = "Your video appears here."
@@ -38,12 +41,12 @@ def model_card(state: ModelState, entry: ModelEntry) -> str:
         f"<strong>{escape(entry.title)}</strong>",
         f'<span class="badge">{MODEL_PHASES[state.state]}</span></div>',
     ]
-    if state.bytes_total and state.state in ("downloading", "waiting", "loading"):
+    if state.bytes_total and state.state in MOVING:
         parts += [_bar(state.bytes_done / state.bytes_total), _note(_progress_of(state))]
-    elif state.state in ("checking", "loading"):
+    elif state.state in MOVING:
         parts.append(_bar(None))
     if state.message and state.state != "ready":
-        parts.append(_note(state.message))
+        parts.append(f'<p class="said">{escape(state.message[0].upper() + state.message[1:])}</p>')
     return "".join(parts) + "</div>"
 
 
@@ -63,19 +66,15 @@ def idle_line(state: IdleState) -> str:
 
 
 def _progress_of(state: ModelState) -> Iterable[str]:
-    yield f"{_gigabytes(state.bytes_done)} of {_gigabytes(state.bytes_total)}"
+    yield share_in_units(state.bytes_done, state.bytes_total)
     if state.bytes_per_s:
-        yield f"{state.bytes_per_s / 1e6:.0f} MB/s"
+        yield f"{in_units(state.bytes_per_s)}/s"
     if state.eta_s is not None:
         yield f"{duration(state.eta_s)} left"
-    if state.attempt > 1:
-        yield f"attempt {state.attempt}"
     if state.file:
         yield state.file
-
-
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
+    if state.attempt > 1:
+        yield f"attempt {state.attempt}"
 
 
 def job_card(status: Status | None, ahead: int = 0) -> str:
@@ -162,7 +161,7 @@ def _bar(share: float | None) -> str:
     """A bar of which `share` (0 to 1) is done; None: nobody knows how much."""
     if share is None:
         return '<div class="bar unknown" role="progressbar"><div></div></div>'
-    percent = round(100 * min(max(share, 0.0), 1.0))
+    percent = f"{round(100 * min(max(share, 0.0), 1.0), 1):g}"
     return f'<div class="bar" role="progressbar" aria-valuenow="{percent}"><div style="width: {percent}%"></div></div>'
 
 

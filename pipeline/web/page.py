@@ -71,7 +71,7 @@ class Page:
         with gr.Row(elem_id="top"):
             gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
             self.model = gr.HTML(model_card(self.studio.worker.model_state, self.studio.entry), elem_id="model")
-            self.retry = gr.Button("Try again", visible=False, elem_id="retry", min_width=120, scale=0)
+            self.go_on = gr.Button("Try again", visible=False, elem_id="go-on", min_width=120, scale=0)
         if self.studio.entry.notice:
             gr.HTML(notice_line(self.studio.entry), elem_id="notice")
         with gr.Row(elem_id="idle", visible=self.studio.idle is not None):
@@ -111,16 +111,16 @@ class Page:
         submitted = [self.generate.click(**submitting, **QUIET)]
         submitted.append(self.examples.load_input_event.then(**submitting, **QUIET))
         cancelled = self.cancel.click(self.cancel_job, self.history, **QUIET)
-        retried = self.retry.click(self.studio.worker.retry, **QUIET)
+        gone_on = self.go_on.click(self.studio.worker.go_on, **QUIET)
         stayed = self.stay.click(self.studio.idle.stay if self.studio.idle else None, **QUIET)
         for event in submitted:
             event.then(**self._looking()).then(fn=None, js=SHOW_JOB)
-        for event in (cancelled, retried, stayed):
+        for event in (cancelled, gone_on, stayed):
             event.then(**self._looking())
         gr.on([blocks.load, self.timer.tick, self.history.input], **self._looking())
 
     def _looking(self) -> dict[str, Any]:
-        seen = [self.idle, self.stay, self.model, self.retry, self.job, self.cancel]
+        seen = [self.idle, self.stay, self.model, self.go_on, self.job, self.cancel]
         seen += [self.video, self.download, self.history, self.timer]
         inputs = [self.jobs, self.history, self.shown]
         return {"fn": self.refresh, "inputs": inputs, "outputs": [*seen, self.shown], **QUIET}
@@ -172,7 +172,7 @@ class Page:
             update("idle", str),
             update("idle", lambda line: _visible(bool(line))),
             update("model", str),
-            update("retry", _visible),
+            update("go_on", lambda label: gr.update(value=label or "", visible=label is not None)),
             update("job", str),
             update("active", _visible),
             video,

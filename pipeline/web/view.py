@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.events import ModelState
 from pipeline.jobs.status import ENDED, Status
+from pipeline.store.progress import in_units
 from pipeline.web.cards import duration, idle_line, job_card, model_card
 from pipeline.web.studio import Studio
 
@@ -44,7 +46,7 @@ class View:
 
     idle: str  # HTML, empty where there is nothing to say
     model: str  # HTML
-    retry: bool  # whether the model can be tried again
+    go_on: str | None  # what the button says that the model waits for
     job: str  # HTML
     active: bool  # whether the job can be cancelled
     video: Video | None
@@ -72,13 +74,19 @@ def look(studio: Studio, jobs: list[KnownJob], chosen: Any) -> View:
     return View(
         idle=idle_line(studio.idle.state) if studio.idle else "",
         model=model_card(state, studio.entry),
-        retry=state.state == "failed",
+        go_on=_go_on(state),
         job=job_card(status, _jobs_ahead(studio, status)),
         active=active,
         video=_video_of(studio, status),
         history=History(tuple(_labels(studio, statuses, jobs)), status.job if status else None),
         next_look_s=BUSY_SECONDS if active or state.state != "ready" else IDLE_SECONDS,
     )
+
+
+def _go_on(state: ModelState) -> str | None:
+    if state.state == "asking":
+        return f"Download {in_units(state.bytes_total)}"
+    return "Try again" if state.state == "failed" else None
 
 
 def _jobs_ahead(studio: Studio, status: Status | None) -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -28,16 +29,24 @@ class OutOfMemoryError(RuntimeError):
 
 
 class Watched(Worker):
-    """A worker that tells when its model could not be made ready."""
+    """A worker of whose model every state can be waited for."""
 
     def __init__(self, *arguments: object) -> None:
+        self._states: SimpleQueue[ModelState] = SimpleQueue()
         super().__init__(*arguments)
-        self.failed = threading.Event()
 
-    def _report(self, state: ModelState) -> None:
-        super()._report(state)
-        if state.state == "failed":
-            self.failed.set()
+    @property
+    def model_state(self) -> ModelState:
+        return self._state
+
+    @model_state.setter
+    def model_state(self, state: ModelState) -> None:
+        self._state = state
+        self._states.put(state)
+
+    def wait_for(self, state: str) -> None:
+        while self._states.get(timeout=30).state != state:
+            pass
 
 
 def raising(error: Exception, at: Callable[[Event], bool], times: int = 1) -> Callable[[Event], None]:
@@ -237,8 +246,12 @@ def test_jobs_wait_while_the_model_is_made_ready(
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(ModelUnavailable("A file is missing."), "A file is missing."), (KeyError("x"), "the program's log says why")],
-    ids=["explained", "unexpected"],
+    [
+        (ModelUnavailable("A file is missing."), "A file is missing."),
+        (KeyError("x"), "the program's log says why"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "There is not enough memory on this machine"),
+    ],
+    ids=["explained", "unexpected", "out of memory"],
 )
 def test_a_model_that_could_not_be_made_ready_is_tried_again_when_told_to(
     queue: JobQueue,
@@ -258,13 +271,88 @@ def test_a_model_that_could_not_be_made_ready_is_tried_again_when_told_to(
     worker = start(queue, Script(), prepare, Watched)
     job = queue.submit(inputs)
     for _ in range(2):
-        assert worker.failed.wait(30)
+        worker.wait_for("failed")
         assert sentence in worker.model_state.message
         assert queue.status(job).state == "queued"
-        worker.failed.clear()
-        worker.retry()
+        worker.go_on()
     assert follow(queue, job)[-1].state == "finished"
     assert worker.model_state.state == "ready"
+
+
+def asking(report: Callable[[ModelState], None]) -> Script:
+    report(ModelState("asking", "script", bytes_total=100))
+    report(ModelState("downloading", "script", 50, 100, 7.0, 7.0))
+    return Script()
+
+
+def test_a_question_waits_for_its_answer_while_jobs_queue(
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    worker = start(queue, Script(), asking, Watched)
+    worker.wait_for("asking")
+    job = queue.submit(inputs)
+    assert (worker.model_state.state, queue.status(job).state) == ("asking", "queued")
+    worker.go_on()
+    assert follow(queue, job)[-1].state == "finished"
+
+
+def test_a_yes_holds_for_later_tries_and_a_failure_keeps_no_rate(queue: JobQueue, start: Callable[..., Worker]):
+    errors = [ModelUnavailable("The network is down.")]
+
+    def prepare(report: Callable[[ModelState], None]) -> Script:
+        model = asking(report)
+        if errors:
+            raise errors.pop()
+        return model
+
+    worker = start(queue, Script(), prepare, Watched)
+    worker.wait_for("asking")
+    worker.go_on()
+    worker.wait_for("failed")
+    assert worker.model_state == ModelState("failed", "script", 50, 100, message="The network is down.")
+    worker.go_on()
+    worker.wait_for("ready")
+
+
+def test_an_answer_that_came_too_early_is_no_answer_to_a_question(queue: JobQueue, start: Callable[..., Worker]):
+    tries, trying, failing_again = [], threading.Event(), threading.Event()
+
+    def prepare(report: Callable[[ModelState], None]) -> Script:
+        tries.append(None)
+        if len(tries) == 1:
+            raise ModelUnavailable("The folder cannot be written.")
+        trying.set()
+        assert failing_again.wait(30)
+        return asking(report)
+
+    worker = start(queue, Script(), prepare, Watched)
+    worker.wait_for("failed")
+    worker.go_on()
+    assert trying.wait(30)
+    worker.go_on()  # a second click, before the page knows better
+    failing_again.set()
+    worker.wait_for("asking")
+    worker.stop(30)
+    assert worker.model_state.state == "asking"
+
+
+@pytest.mark.parametrize("until", ["asking", "downloading"])
+def test_a_stop_ends_what_is_done_for_the_model(until: str, queue: JobQueue, start: Callable[..., Worker]):
+    ended = threading.Event()
+
+    def prepare(report: Callable[[ModelState], None]) -> Script:
+        try:
+            while True:
+                report(ModelState(until, "script"))
+        finally:
+            ended.set()
+
+    worker = start(queue, Script(), prepare, Watched)
+    worker.wait_for(until)
+    worker.stop(timeout_s=30)
+    assert ended.is_set()
+    assert not worker._thread.is_alive()
+    assert worker.model_state.state == until
 
 
 def test_a_stop_leaves_the_job_to_be_gone_on_with(

@@ -102,7 +102,7 @@ def test_the_log_tells_where_it_looked_and_how_far_it_is(obtain, entry, hub, fol
     obtain(entry)
     assert f"passed over {folder}: there is no such folder" in caplog.text
     assert f"the model is to be downloaded into {folder}" in caplog.text
-    assert "downloading 5.0 MB of 5.0 MB" in caplog.text
+    assert "downloading 5.0 of 5.0 MB" in caplog.text
     assert f"the model is whole in {folder}" in caplog.text
     obtain(entry)
     assert f"found the model in {folder}" in caplog.text

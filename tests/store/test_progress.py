@@ -34,20 +34,28 @@ def test_the_log_gets_a_line_every_five_percent_every_thirty_seconds_and_at_each
     lines = []
     note = ProgressLog(lines.append).note
     for percent in range(101):
-        note(ModelState("downloading", "m", percent, 100), percent / 10)
+        note(ModelState("downloading", "m", percent, 100), percent)
     assert len(lines) == 21
     for second in range(1, 91):
-        note(ModelState("downloading", "m", 100, 100), 10 + second)
+        note(ModelState("downloading", "m", 100, 100), 100 + second)
     assert len(lines) == 24
-    note(ModelState("downloading", "m", 100, 100, attempt=2), 101)
-    note(ModelState("waiting", "m", 100, 100, attempt=2), 101)
+    note(ModelState("downloading", "m", 100, 100, attempt=2), 191)
+    note(ModelState("waiting", "m", 100, 100, attempt=2), 191)
     assert len(lines) == 26
+
+
+def test_a_small_model_does_not_fill_the_log():
+    lines = []
+    note = ProgressLog(lines.append).note
+    for percent in range(101):
+        note(ModelState("loading", "m", percent, 100), percent / 80)
+    assert len(lines) == 3
 
 
 def test_a_state_in_words():
     state = ModelState("downloading", "m", 12_300_000_000, 45_700_000_000, 72e6, 464, "a.pth", 2, "no data for 12 s")
     assert describe(state) == (
-        "downloading 12.3 GB of 45.7 GB, 72.0 MB/s, 8 min left, a.pth, attempt 2: no data for 12 s"
+        "downloading 12.3 of 45.7 GB, 72.0 MB/s, 8 min left, a.pth, attempt 2: no data for 12 s"
     )
     assert describe(ModelState("checking", "m")) == "checking"
 
