@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import InvalidSetting
 from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
@@ -100,9 +101,16 @@ def served_entry(settings: Settings) -> ModelEntry:
 def output_folder(settings: Settings) -> Path:
     """Where jobs and results are kept: OUTPUT_DIR, a mounted volume that can be written, or the user's data folder."""
     if settings.output_dir is not None:
-        return settings.output_dir.expanduser().absolute()
+        return _absolute(settings.output_dir)
     for volume in standard_places().volumes:
         if can_be_written(volume):
             return volume / "outputs"
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return data / APPLICATION / "outputs"
+
+
+def _absolute(folder: Path) -> Path:
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError:  # a home that is not there
+        raise InvalidSetting(f"OUTPUT_DIR={str(folder)!r} cannot be used: give a folder.") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import InvalidSetting
 from pipeline.machine import Card, cards, output_folder, served_entry
 from pipeline.settings import read_settings
 
@@ -50,3 +51,9 @@ def test_results_go_where_they_are_wanted_and_else_to_the_users_data(monkeypatch
     assert output_folder(read_settings()) == tmp_path / "data" / "talking-video" / "outputs"
     monkeypatch.setenv("OUTPUT_DIR", str(tmp_path / "elsewhere"))
     assert output_folder(read_settings()) == tmp_path / "elsewhere"
+
+
+def test_a_home_that_is_not_there_is_a_sentence(monkeypatch) -> None:
+    monkeypatch.setenv("OUTPUT_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(InvalidSetting, match="OUTPUT_DIR='~nobody-of-this-name/x' cannot be used: give a folder"):
+        output_folder(read_settings())

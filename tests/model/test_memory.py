@@ -42,5 +42,5 @@ def peak_bytes(folder: Path, seconds: int) -> int:
 
 
 def test_a_minute_takes_hardly_more_memory_than_ten_seconds(tmp_path: Path) -> None:
-    # 22 MB were measured; 50 s of frames held as floats would be 39 MB at this size, and the official program holds two.
+    # 22 MB were measured; 50 s of frames as floats are 39 MB at this size, and the official program holds them twice.
     assert peak_bytes(tmp_path, 60) - peak_bytes(tmp_path, 10) < 60e6
