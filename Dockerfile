@@ -34,7 +34,8 @@ WORKDIR /opt/torch
 COPY --from=locks /torch.lock /
 RUN pip install --target . --no-deps --require-hashes --only-binary :all: -r /torch.lock \
     && find . -name '*.a' -delete \
-    && rm -r bin torch/bin torch/include nvidia/*/include nvidia/nvshmem/lib/*.bc \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && rm -r bin torch/include nvidia/*/include nvidia/nvshmem/lib/*.bc \
         nvidia/cusolver/lib/libcusolverMg.so.* nvidia/cuda_nvrtc/lib/*.alt.so.* nvidia/cufft/lib/libcufftw.so.* \
         nvidia/cuda_cupti/lib/libnvperf_*.so nvidia/cuda_cupti/lib/libcheckpoint.so \
         nvidia/cuda_cupti/lib/libpcsamplingutil.so triton/backends/nvidia/lib/cupti triton/instrumentation \
