@@ -218,7 +218,10 @@ class Download:
     def _tell(
         self, phase: ModelPhase, done: int = 0, total: int = 0, file: str | None = None, message: str = ""
     ) -> ModelState:
-        """The state to show; on the way it goes into the log and, as a sign of life, into the lease."""
+        """The state to show; on the way it goes into the log and, as a sign of life, into the lease.
+
+        With a `message` nothing is coming at the moment, so that there is no rate to tell.
+        """
         now = time.monotonic()
         if phase == "downloading":
             self._meter.note(done, now)
@@ -227,8 +230,8 @@ class Download:
             model=self._entry.name,
             bytes_done=done,
             bytes_total=total,
-            bytes_per_s=self._meter.bytes_per_s,
-            eta_s=self._meter.seconds_for(total - done),
+            bytes_per_s=None if message else self._meter.bytes_per_s,
+            eta_s=None if message else self._meter.seconds_for(total - done),
             file=file,
             attempt=self._attempt,
             message=message,

@@ -59,6 +59,7 @@ class Hub(ThreadingHTTPServer):
         self.sent: Counter[str] = Counter()  # bytes of bodies, by path of the file
         self.requests: list[str] = []
         self.closing = threading.Event()
+        self.holds: dict[str, threading.Event] = {}
         self.changed = threading.Condition()
         self._digests: dict[str, tuple[str, str]] = {}
 
@@ -73,6 +74,8 @@ class Hub(ThreadingHTTPServer):
 
     def __exit__(self, *_: object) -> None:
         self.closing.set()
+        for gate in self.holds.values():
+            gate.set()
         self.shutdown()
         self.server_close()
 
@@ -88,6 +91,15 @@ class Hub(ThreadingHTTPServer):
                 fault.times -= 1
                 return fault
         return None
+
+    def hold(self, match: str) -> threading.Event:
+        """From now on send nothing of files whose path contains `match`, until what this returns is set."""
+        return self.holds.setdefault(match, threading.Event())
+
+    def wait_for_release(self, path: str) -> None:
+        """Wait as long as the file is held back."""
+        while held := [gate for match, gate in list(self.holds.items()) if match in path and not gate.is_set()]:
+            held[0].wait()
 
     def count(self, path: str, size: int) -> None:
         """Note that `size` bytes of the file were sent."""
@@ -217,6 +229,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        self.server.wait_for_release(name)
         flip = fault is not None and fault.then == "flip"
         for block in self.blocks(name, first, size if flip else end):
             self.wfile.write(bytes(byte ^ 1 for byte in block) if flip else block)

@@ -97,6 +97,21 @@ def test_progress_goes_from_nothing_to_all_and_agrees_with_what_the_hub_sent(obt
     assert {state.attempt for state in loading} == {1}
 
 
+def test_a_question_comes_before_anything_is_done_and_only_where_there_is_something_to_download(
+    settings, places, entry, hub, folder
+):
+    states = obtain_model(replace(entry, size_bytes=5_000_000), settings, places, PACE, ask_first=True)
+    assert next(states).state == "checking"
+    question = next(states)
+    assert (question.state, question.bytes_total) == ("asking", 5_000_000)
+    assert question.message.endswith(f"it is a download of 5.0 MB into {folder}.")
+    assert hub.requests == []
+    assert not folder.exists()
+    assert follow(states, lambda state: None) == folder
+    again = [state.state for state in obtain_model(entry, settings, places, PACE, ask_first=True)]
+    assert again == ["checking"]
+
+
 def test_the_log_tells_where_it_looked_and_how_far_it_is(obtain, entry, hub, folder, caplog):
     hub.bytes_per_s = 1_500_000
     obtain(entry)

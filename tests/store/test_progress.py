@@ -54,9 +54,7 @@ def test_a_small_model_does_not_fill_the_log():
 
 def test_a_state_in_words():
     state = ModelState("downloading", "m", 12_300_000_000, 45_700_000_000, 72e6, 464, "a.pth", 2, "no data for 12 s")
-    assert describe(state) == (
-        "downloading 12.3 of 45.7 GB, 72.0 MB/s, 8 min left, a.pth, attempt 2: no data for 12 s"
-    )
+    assert describe(state) == ("downloading 12.3 of 45.7 GB, 72.0 MB/s, 8 min left, a.pth, attempt 2: no data for 12 s")
     assert describe(ModelState("checking", "m")) == "checking"
 
 

@@ -61,6 +61,16 @@ def test_the_model_tells_how_far_it_has_come() -> None:
     assert text_of(model_card(state, ENTRY)) == f"{title} {progress} · a.safetensors · attempt 2"
 
 
+def test_a_question_is_no_bar_and_a_download_that_stands_still_says_why() -> None:
+    asking = model_card(ModelState("asking", "x", bytes_total=45_700_000_000, message="It is not here yet."), ENTRY)
+    assert text_of(asking) == "Scripted model Not downloaded yet It is not here yet."
+    assert "progressbar" not in asking
+
+    stalled = model_card(ModelState("downloading", "x", 5, 10, message="no data for 12 s"), ENTRY)
+    assert text_of(stalled) == "Scripted model Downloading the model 5 of 10 bytes No data for 12 s"
+    assert 'aria-valuenow="50"' in stalled
+
+
 def test_the_plan_is_one_line_and_its_hints() -> None:
     plan = ClipPlan(height=448, width=832, frames=119, clips=2, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
 

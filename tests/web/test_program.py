@@ -12,13 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 10  # within which a start has to answer
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return door.getsockname()[1]
+from .program import ROOT, START_SECONDS, free_port
 
 
 @pytest.fixture
