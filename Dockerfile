@@ -70,7 +70,7 @@ WORKDIR /app
 COPY LICENSE app.py ./
 COPY assets assets
 COPY pipeline pipeline
-RUN python3 -m compileall -q app.py pipeline
+RUN chmod -R a+rX . && python3 -m compileall -q app.py pipeline
 
 # NVIDIA's own gate at the start (NVIDIA_REQUIRE_CUDA) can only end the container, which hosts then start again and
 # again: the program looks at the driver itself, and says on its page what is wrong and what to do.

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -130,8 +129,9 @@ def submit(program: Program, seconds: float | None = None) -> str:
 class Container:
     """The image as a container with a volume, on a port of this machine."""
 
-    def __init__(self, image: str, engine: str, options: str, volume: Path) -> None:
+    def __init__(self, image: str, engine: str, options: str, volume: Path, patience: float) -> None:
         self.image, self.engine, self.options, self.volume = image, shlex.split(engine), shlex.split(options), volume
+        self.health_s, self.stop_s = HEALTH_SECONDS * patience, STOP_SECONDS * patience
         self.name = f"smoke-{uuid4().hex[:8]}"
 
     def run(self, *arguments: str) -> str:
@@ -155,10 +155,10 @@ class Container:
         )
         try:
             program = Program(f"http://127.0.0.1:{port}")
-            wait_for(6 * HEALTH_SECONDS, "/healthz", lambda: program.status("/healthz") == 200)
+            wait_for(6 * self.health_s, "/healthz", lambda: program.status("/healthz") == 200)
             took = time.monotonic() - begun
             say(f"/healthz answers {took:.1f} s after the start")
-            require(took < HEALTH_SECONDS, "that is too late")
+            require(took < self.health_s, "that is too late")
             yield program
             self.end()
         except BaseException:
@@ -173,7 +173,7 @@ class Container:
         status = self.run("wait", self.name)
         took = time.monotonic() - begun
         say(f"SIGTERM ends it in {took:.1f} s, status {status}")
-        require(took < STOP_SECONDS and status == "0", "it has to end sooner, with status 0")
+        require(took < self.stop_s and status == "0", "it has to end sooner, with status 0")
 
 
 def try_program(program: Program) -> None:
@@ -184,13 +184,22 @@ def try_program(program: Program) -> None:
     make_video(program)
 
 
+def fill(volume: Path) -> None:
+    """Put the sample model where the program looks for models, readable for everybody."""
+    source, model = ASSETS / "sample_model", volume / "models" / MODEL_ON_VOLUME
+    for file in source.rglob("*"):
+        if file.is_file() and "training" not in file.parts:
+            copy = model / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+
+
 def try_image(container: Container) -> None:
     with container.started(MODEL="sample") as program:
         try_program(program)
         interrupted = submit(program)
         wait_for(60, "the job's start", lambda: program.call("status", interrupted)["stage"] == "denoise")
-    model = container.volume / "models" / MODEL_ON_VOLUME
-    shutil.copytree(ASSETS / "sample_model", model, ignore=shutil.ignore_patterns("training", "__pycache__"))
+    fill(container.volume)
     with container.started(MODEL=MODEL_ON_VOLUME, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9") as program:
         program.sign_in()
         say(f"ready {wait_for(READY_SECONDS, 'ready', lambda: program.status('/readyz') == 200):.1f} s later, offline")
@@ -203,6 +212,7 @@ def main() -> None:
     parser.add_argument("image", nargs="?")
     parser.add_argument("--engine", default="docker", help="docker, or podman with its options")
     parser.add_argument("--run", default="", help="more options for the engine's run")
+    parser.add_argument("--patience", type=float, default=1, help="times as long as usual, on a machine that is busy")
     parser.add_argument("--url", help="of a program that runs already")
     options = parser.parse_args()
     if options.url:
@@ -211,7 +221,7 @@ def main() -> None:
         volume = Path(folder) / "volume"
         volume.mkdir()
         volume.chmod(0o777)  # as network volumes are
-        try_image(Container(options.image, options.engine, options.run, volume))
+        try_image(Container(options.image, options.engine, options.run, volume, options.patience))
     return say("all is well")
 
 
