@@ -1,8 +1,8 @@
 """Weigh an image and look through it: python3 scripts/inspect_image.py FOLDER
 
-FOLDER is what `buildah push --format v2s2 --compression-format gzip IMAGE dir:FOLDER` writes, the image just as a
-registry gives it. Fails where it is too large, or where a layer or the history holds what must not be in it. Prints a
-table of the layers, in GitHub's jobs into the summary, too.
+FOLDER is what `skopeo copy --format v2s2 --dest-compress --dest-compress-level 9 containers-storage:IMAGE dir:FOLDER`
+writes, the image just as a registry gives it. Fails where it is too large, or where a layer or the history holds what
+must not be in it. Prints a table of the layers, in GitHub's jobs into the summary, too.
 """
 
 import json
@@ -16,9 +16,10 @@ from pathlib import Path
 
 COMPRESSED_LIMIT, UNPACKED_LIMIT = 4_500_000_000, 8_500_000_000
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".gguf", ".onnx")
+SMALLEST_WEIGHTS = 10_000  # bytes; Python has files named .pth, too, of a line or two
 SAMPLE_MODEL, SAMPLE_MODEL_LIMIT = "app/assets/sample_model/", 10_000_000
 UNWANTED = re.compile(
-    r"(usr/bin/(gcc|g\+\+|cc|make|pip3?|git)$)|(^app/tests/)|(\.cache/pip/)|(/tests/test_)|"
+    r"(usr/bin/(gcc|g\+\+|cc|make|pip3?|git)$)|(^app/tests/)|(\.cache/pip/)|"
     r"(\.netrc|\.pypirc|\.git-credentials|id_(rsa|ed25519)|\.aws/credentials|\.docker/config\.json|/\.env)$"
 )
 SECRET_NAME = re.compile(r"\b\w*(TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL)\w*=\S", re.IGNORECASE)
@@ -59,7 +60,7 @@ def look_through(layer: Path, made_by: str) -> Layer:
             unpacked += member.size
             if member.name.startswith(SAMPLE_MODEL):
                 sample_model += member.size
-            elif member.name.endswith(WEIGHTS):
+            elif member.name.endswith(WEIGHTS) and member.size >= SMALLEST_WEIGHTS:
                 faults.append(f"{member.name} looks like a model's weights")
             if UNWANTED.search(member.name):
                 faults.append(f"{member.name} does not belong in an image")
@@ -105,7 +106,13 @@ def table(layers: list[Layer]) -> str:
 
 
 def shortened(made_by: str) -> str:
-    words = made_by.replace("/bin/sh -c #(nop)", "").replace("/bin/sh -c", "RUN").replace("|", " ").split()
+    words = (
+        re.sub(r"\b(dir|file|multi):[0-9a-f]+ ", "", made_by)
+        .replace("/bin/sh -c #(nop)", "")
+        .replace("/bin/sh -c", "RUN")
+        .replace("|", " ")
+        .split()
+    )
     text = " ".join(words)
     return f"`{text[:70]}`" if text else "base"
 

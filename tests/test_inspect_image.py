@@ -47,13 +47,13 @@ def faults(folder: Path) -> list[str]:
 def test_an_image_of_the_program_alone_is_accepted_and_weighed(tmp_path: Path, capsys) -> None:
     image = write_image(tmp_path, {"app/app.py": b"x" * 2_000_000, "app/assets/sample_model/a.pth": b"x"})
     assert inspect_image.main(image) == 0
-    assert "| `COPY dir:1 in /app` | 0.0 | 2.0 |" in capsys.readouterr().out
+    assert "| `COPY in /app` | 0.0 | 2.0 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("data/models/model.safetensors", b"x"),
+        ("data/models/model.safetensors", b"x" * 10_000),
         ("app/settings.txt", TOKEN.encode()),
         ("home/app/.netrc", b"x"),
         ("usr/bin/gcc", b"x"),
