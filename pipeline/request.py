@@ -137,8 +137,14 @@ def plan_clips(request: GenerationRequest, portrait_size: tuple[int, int], audio
     """Plan `request` for a portrait of (height, width) pixels and `audio_seconds` of chosen audio.
 
     frames = ceil(seconds * 16); clips = ceil((frames + warm-up) / frames per clip), at most `max_clips`.
+    Raises InvalidRequest where no output of the portrait's shape fits the size.
     """
     height, width = output_size(*portrait_size, request.max_area)
+    if height * width > request.max_area:
+        raise InvalidRequest(
+            f"portrait: {portrait_size[1]}x{portrait_size[0]} pixels are too long and thin for this size; "
+            "give a picture that is at most four times as long as it is wide."
+        )
     warm_up = 0 if request.first_frame else WARM_UP_FRAMES
     frames = math.ceil(round(audio_seconds * FRAMES_PER_SECOND, 6))
     clips = math.ceil((frames + warm_up) / request.frames_per_clip)

@@ -134,6 +134,18 @@ def test_any_output_fits_its_area_in_multiples_of_64_and_can_be_cut_from_the_sca
         assert columns >= width
 
 
+@pytest.mark.parametrize("image", [(64, 1_000_000), (1_000_000, 64)])
+def test_a_portrait_that_fits_no_output_is_refused(image: tuple[int, int]) -> None:
+    with pytest.raises(InvalidRequest, match="too long and thin"):
+        plan_clips(request(), image, 5)
+
+
+def test_a_portrait_four_times_as_long_as_wide_fits_every_size() -> None:
+    for area in (16384, *SIZES.values()):
+        plan = plan_clips(request(max_area=area), (2000, 500), 5)
+        assert plan.height * plan.width <= area
+
+
 def test_an_image_is_scaled_by_its_shorter_side_where_that_covers_and_further_where_not() -> None:
     assert cover_size(512, 512, 64, 64) == (64, 64)
     assert cover_size(288, 512, 128, 192) == (128, 227)

@@ -87,7 +87,7 @@ def uploaded_file(name: str, value: Any) -> Path:
     Raises InvalidRequest for whatever else is sent, a path on this machine above all.
     """
     path = value.get("path") if isinstance(value, dict) else None
-    if isinstance(path, str):
+    if isinstance(path, str) and "\0" not in path:
         file = Path(path).resolve()
         if file.is_relative_to(Path(get_upload_folder()).resolve()) and file.is_file():
             return file
