@@ -6,12 +6,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from pipeline.errors import UserError
 from pipeline.events import ModelState
 from pipeline.logs import log_to_stderr
 from pipeline.machine import asks_first, is_hosted, public_url
 from pipeline.preflight import Start, plan_start, require_machine
+from pipeline.sole_use import sole_use
 from pipeline.uploads import uploads_folder
 
 
@@ -21,7 +23,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the program in the same clean way
     try:
         start = plan_start(forgiving=is_hosted())
-        with listening(start.settings.host, start.settings.port) as door, uploads_folder() as uploads:
+        # On a hosted machine the folder may lie on a volume that a pod has that is about to end: its lock is no reason
+        # not to start.
+        own = nullcontext() if is_hosted() else sole_use(start.folder)
+        with own, listening(start.settings.host, start.settings.port) as door, uploads_folder() as uploads:
             os.environ.setdefault("GRADIO_TEMP_DIR", str(uploads))
             serve(start, door)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 
 from pipeline.commands import bench, doctor, download, generate, jobs
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_to(commands)
     options = parser.parse_args(arguments)
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING, "%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # that, too, ends without leaving anything behind
     try:
         return options.run(options)
     except UserError as error:

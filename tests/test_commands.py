@@ -33,8 +33,11 @@ def generate(*options: str, portrait: Path = PORTRAIT, audio: Path = SPEECH, out
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipeline", *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=110)
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
 def test_a_video_is_made_with_an_event_per_line(tmp_path: Path) -> None:
@@ -47,6 +50,22 @@ def test_a_video_is_made_with_an_event_per_line(tmp_path: Path) -> None:
     assert events[-1]["video"] == str(tmp_path / "video.mp4")
     assert read_settings_from(tmp_path / "video.mp4")["seed"] == 5
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".mp4"] == ["video.mp4"]
+
+
+def test_a_stop_signal_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", *generate("--json")]
+    program = subprocess.Popen(
+        command, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert "started" in program.stdout.readline()
+    assert list(tmp_path.glob(".video-*"))
+
+    program.terminate()
+    _, said = program.communicate(timeout=60)
+
+    assert program.returncode == 1
+    assert said.splitlines()[-1] == "Stopped."
+    assert not list(tmp_path.glob("*video*"))
 
 
 @pytest.mark.parametrize(

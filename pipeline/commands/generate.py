@@ -159,7 +159,8 @@ def _model_printer() -> Callable[[ModelState], None]:
 def _print_progress(event: Event) -> None:
     match event:
         case Started(plan, seed):
-            print(f"{plan.clips} clips, {plan.width}x{plan.height}, {plan.frames} frames; seed {seed}")
+            clips = "1 clip" if plan.clips == 1 else f"{plan.clips} clips"
+            print(f"{clips}, {plan.width}x{plan.height}, {plan.frames} frames; seed {seed}")
         case StageChanged(stage, clip):
             print(f"{f'clip {clip}: ' if clip else ''}{stage}")
         case StepDone(clip, step, steps):

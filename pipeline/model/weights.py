@@ -105,9 +105,9 @@ def _parts(length: int) -> Iterator[tuple[int, int]]:
 def _read(file: BinaryIO, start: int, block: torch.Tensor) -> tuple[int, torch.Tensor]:
     """Fill `block`; gives the byte after it, too.
 
-    What was read is not wanted again while the program lives: the system is told to use that memory for what comes next.
-    Else the files take as much again as the weights do, and a virtual machine, which gets memory from its host page by
-    page, has been seen to take twice as long. Only a start soon after would have found them there.
+    What was read is not wanted again while the program lives: the system is told to use that memory for what comes
+    next. Else the files take as much again as the weights do, and a virtual machine, which gets memory from its host
+    page by page, has been seen to take twice as long. Only a start soon after would have found them there.
     """
     file.seek(start)
     if file.readinto(memoryview(block.numpy())) < len(block):

@@ -87,6 +87,20 @@ def test_a_port_in_use_is_one_line(start: Callable[..., subprocess.Popen]) -> No
     assert f"PORT={port}" in log
 
 
+def test_a_second_program_on_the_same_folder_is_one_line(
+    start: Callable[..., subprocess.Popen], tmp_path: Path
+) -> None:
+    port = free_port()
+    answer(f"http://127.0.0.1:{port}/healthz", start(PORT=str(port)))
+
+    program = start(PORT=str(free_port()))
+    _, log = program.communicate(timeout=30)
+
+    assert program.returncode == 2
+    assert log.startswith(f"OUTPUT_DIR: another program works in {tmp_path / 'output'}: ")
+    assert log.count("\n") == 1
+
+
 def test_a_model_that_there_is_not_is_one_line(start: Callable[..., subprocess.Popen]) -> None:
     program = start(MODEL="no such model", PORT=str(free_port()))
 
