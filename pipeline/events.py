@@ -7,7 +7,8 @@ work lies between two events, so to stop a generation is to close its generator.
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,11 +60,16 @@ class StageChanged:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Denoising step `step` of `steps` (from 1) of `clip` (from 1) is done."""
+    """Denoising step `step` of `steps` (from 1) of `clip` (from 1) is done.
+
+    `draw`, where there is one, gives what the clip is becoming, a small picture, uint8 (h, w, 3). It costs nothing
+    unless it is called, which is for the thread that drives the generator, before it asks for the next event.
+    """
 
     clip: int
     step: int
     steps: int
+    draw: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,5 +140,11 @@ class ModelState:
 def event_json(event: Event) -> dict[str, Any]:
     """`event` as a JSON object, its kind under "event": StepDone -> {"event": "step_done", ...}."""
     kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    values = dataclasses.asdict(event)
-    return {"event": kind} | {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+    values = {field.name: getattr(event, field.name) for field in dataclasses.fields(event) if field.name != "draw"}
+    return {"event": kind} | {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    return str(value) if isinstance(value, Path) else value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import disk_full_explained
-from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, event_json
+from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, StepDone, event_json
 from pipeline.request import ClipPlan
 
 
@@ -24,6 +24,7 @@ class StopAsked:
 LASTING = {
     "started": Started,
     "stage_changed": StageChanged,
+    "step_done": StepDone,
     "clip_ready": ClipReady,
     "finished": Finished,
     "failed": Failed,
@@ -33,13 +34,20 @@ LASTING = {
 }
 
 
+NOT_OF_EVENTS = ("at", "elapsed_s", "event", "maker")
+
+
 @dataclass(frozen=True)
 class Line:
-    """`event` happened at `at` (seconds since 1970), `elapsed_s` into the work."""
+    """`event` happened at `at` (seconds since 1970), `elapsed_s` into the work.
+
+    A start tells by what the work is done: `maker` is the model and the machine.
+    """
 
     at: float
     elapsed_s: float
     event: Event | CancelAsked | StopAsked
+    maker: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,11 @@ class Journal:
         line = {"at": time.time(), "event": "submitted", "clips": clips}
         self.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
 
-    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float) -> None:
+    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: str = "") -> None:
         """Add `event`, in the place of a torn last line if there is one. Raises DiskFull."""
         told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
-        line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 1)} | told).encode() + b"\n"
+        told |= {"maker": maker} if isinstance(event, Started) else {}
+        line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 3)} | told).encode() + b"\n"
         with disk_full_explained("the jobs"), self.path.open("r+b") as file:
             file.seek(file.read().rfind(b"\n") + 1)
             file.write(line)
@@ -76,10 +85,10 @@ class Journal:
 def _line(values: Any, video: Path) -> Line:
     if not isinstance(values, dict):
         raise ValueError("a line in events.jsonl is no object")
-    fields = {name: value for name, value in values.items() if name not in ("at", "elapsed_s", "event")}
+    fields = {name: value for name, value in values.items() if name not in NOT_OF_EVENTS}
     kind = LASTING[values["event"]]
     if kind is Started:
         fields["plan"] = ClipPlan(**fields["plan"])
     if kind in (ClipReady, Finished):
         fields["video"] = video
-    return Line(float(values["at"]), float(values["elapsed_s"]), kind(**fields))
+    return Line(float(values["at"]), float(values["elapsed_s"]), kind(**fields), str(values.get("maker", "")))

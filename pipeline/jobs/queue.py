@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import InvalidSetting, QueueFull, UnknownJob
-from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started
-from pipeline.jobs.folder import JobFolder, StoredJob, create_job, stored_jobs, sweep_leftovers
+from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, StepDone
+from pipeline.jobs.folder import JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
+from pipeline.jobs.forecast import Measured, expected_s, measure
 from pipeline.jobs.journal import CancelAsked, StopAsked
 from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.status import ENDED, Status, after, begun, interrupted, queued, stopping
 from pipeline.media.planning import plan_request
-from pipeline.request import GenerationRequest
+from pipeline.request import ClipPlan, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Job:
     worked_s: float = 0.0  # before the present go at it
     began: float = 0.0  # the present go, by the monotonic clock
     pace: Pace = field(default_factory=Pace)
+    expected_s: float | None = None  # of work in all, judged before it was begun
+    measured: Measured | None = None  # what its work took, once it has ended
     followers: list[Follower] = field(default_factory=list)
     writing: threading.Lock = field(default_factory=threading.Lock)  # to its journal
 
@@ -61,6 +64,7 @@ class Job:
             job.worked_s = stored.lines[-1].elapsed_s
         if job.ended:
             job.ended_at = stored.lines[-1].at
+            job.measured = measure(stored.request, stored.lines)
         return job
 
     @property
@@ -78,10 +82,17 @@ class Job:
         """Seconds of work up to now, while it is worked on."""
         return self.worked_s + time.monotonic() - self.began
 
-    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float) -> None:
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds of work left: by its own pace, and before that has been measured, by earlier jobs."""
+        if self.pace.eta_s is None and self.expected_s is not None:
+            return round(max(0.0, self.expected_s - self.elapsed_s), 1)
+        return self.pace.eta_s
+
+    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: str = "") -> None:
         """Add `event` to the journal. Raises DiskFull and OSError."""
         with self.writing:
-            self.folder.journal.append(event, elapsed_s)
+            self.folder.journal.append(event, elapsed_s, maker)
 
     def write_wish(self, wish: CancelAsked | StopAsked) -> None:
         """Add `wish` to the journal for the next start; where that cannot be done, it holds for this one."""
@@ -115,6 +126,7 @@ class JobQueue:
         self.max_queue = max_queue
         self.max_audio_seconds = max_audio_seconds
         self.keep_results_days = keep_results_days
+        self.maker = ""  # the model that works, and on what: what one has measured is no measure for another
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}  # in order of submission
         self._waiting: list[Job] = []
@@ -174,6 +186,12 @@ class JobQueue:
         """The statuses of all jobs, oldest first: for the operator alone, the ids are keys."""
         with self._changed:
             return [job.status for job in self._jobs.values()]
+
+    def expected_s(self, request: GenerationRequest, plan: ClipPlan) -> float | None:
+        """Seconds of work that `request` will take here; None where no job of the same model has ended here yet."""
+        with self._changed:
+            known = [job.measured for job in self._jobs.values() if job.measured and job.measured.maker == self.maker]
+        return expected_s(request, plan, known)
 
     def cancel(self, id: str) -> Status:
         """End a job: one that waits at once, one that is worked on after the present step; its clips are kept.
@@ -246,14 +264,16 @@ class JobQueue:
         if isinstance(event, Finished | Failed | Cancelled):
             self._end(job, event, now)
             return
-        if isinstance(event, Started | StageChanged | ClipReady):
-            job.write(event, now)
+        if isinstance(event, Started | StageChanged | ClipReady) or (isinstance(event, StepDone) and event.step == 1):
+            job.write(event, now, self.maker)
         _log(event, job.id[:8])
+        if isinstance(event, Started) and not job.ready:
+            job.expected_s = self.expected_s(job.request, event.plan)
         job.pace = measured(job.pace, event, now)
         with self._changed:
             if isinstance(event, ClipReady):
                 job.ready = event.clip
-            status = replace(after(job.status, event, now), eta_s=job.pace.eta_s)
+            status = replace(after(job.status, event, now), eta_s=job.eta_s)
             job.tell(stopping(status) if job.stopping else status)
 
     def put_back(self, job: Job) -> None:
@@ -324,6 +344,7 @@ class JobQueue:
             job.write(event, now)
         except Exception:
             logger.exception("Job %s: its end could not be written down; it will go on at the next start", job.id[:8])
+        job.measured = _measured(job)
         _log(event, job.id[:8])
         with self._changed:
             job.ended_at = time.time()
@@ -346,6 +367,13 @@ class JobQueue:
             old = [job for job in self._jobs.values() if job.ended_at and job.ended_at < oldest]
         for job in old if self.keep_results_days else ():
             self._forget(job)
+
+
+def _measured(job: Job) -> Measured | None:
+    try:
+        return measure(job.request, read_job(job.folder.path).lines)
+    except (OSError, ValueError, KeyError, TypeError):  # the folder is gone, or the disk is full
+        return None
 
 
 def _log(event: Event, name: str) -> None:

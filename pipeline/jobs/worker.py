@@ -92,6 +92,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 model = self.prepare(self._report)
+                self.queue.maker = f"{self.model_state.model} {self.model_state.message}".strip()
                 self._report(replace(self.model_state, state="ready"))
                 return model
             except Stopped:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from pipeline.model.conditions import (
 )
 from pipeline.model.loading import Components
 from pipeline.model.placement import Placement
+from pipeline.model.preview import clean_guess, draw, fit_colours
 from pipeline.model.sampling import denoise, guided, make_scheduler
 from pipeline.model.transformer import ClipConditions
 from pipeline.model.video_latents import decode_video, encode_video
@@ -60,7 +61,13 @@ class _Performance:
     seed: int
     prompts: tuple[torch.Tensor, ...]  # the prompt, and with guidance the negative one: (rows, text width)
     speech: torch.Tensor  # (layers, D, clips * frames per clip)
+    portrait: torch.Tensor  # (3, 1, H, W)
     reference: torch.Tensor  # (16, 1, h, w)
+
+    @cached_property
+    def colours(self) -> torch.Tensor:
+        """How latents look, as `draw` takes it; worked out when somebody first wants to see some."""
+        return fit_colours(self.reference, self.portrait)
 
 
 class SpeechToVideo:
@@ -92,7 +99,7 @@ class SpeechToVideo:
         yield StageChanged("portrait", 0)
         pixels = portrait_pixels(fit_portrait(portrait, plan.height, plan.width))
         with self._on_device(self.parts.vae) as vae:
-            performance = _Performance(request, plan, seed, prompts, speech, encode_video(vae, pixels))
+            performance = _Performance(request, plan, seed, prompts, speech, pixels, encode_video(vae, pixels))
             motion = self._first_memory(vae, performance, pixels) if resume is None else resume.motion
 
         # 3. One clip after the other, each from the memory that the last one left.
@@ -172,7 +179,7 @@ class SpeechToVideo:
         scheduler = make_scheduler(request.solver, steps, request.shift, self.placement.device)
         latents = noise
         for step, latents in enumerate(denoise(noise, scheduler, predict), 1):  # noqa: B007
-            yield StepDone(clip, step, steps)
+            yield StepDone(clip, step, steps, lambda: draw(clean_guess(scheduler), show.colours))
         return latents[0]
 
     def _noise(self, show: _Performance, clip: int) -> torch.Tensor:

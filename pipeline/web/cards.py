@@ -141,8 +141,10 @@ def plan_line(planned: PlannedRequest, expected_work_s: float | None) -> str:
     plan = planned.plan
     clips = f"{plan.clips} {'clip' if plan.clips == 1 else 'clips'}"
     text = f"{planned.audio.seconds:.1f} s of audio: {clips}, {plan.width}x{plan.height}, {plan.frames} frames"
-    if expected_work_s is not None:
-        text += f", about {duration(expected_work_s)} of work"
+    if expected_work_s is None:
+        text += "; how long that takes is known after the first video"
+    else:
+        text += f"; it takes about {duration(expected_work_s)}"
     hints = "".join(f"<li>{escape(hint)}</li>" for hint in planned.hints)
     return f'<div class="plan"><p>{text}</p>{f"<ul>{hints}</ul>" if hints else ""}</div>'
 

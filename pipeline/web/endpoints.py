@@ -68,15 +68,15 @@ class Endpoints:
     def plan(self, *, max_clips: Any = None, audio_duration: Any = None, pose_video: Any = None, **values: Any) -> Json:
         """What a request comes to, without starting anything.
 
-        The seconds of work are judged by the last finished job, and null before there is one.
+        The seconds of work are judged by the jobs that this machine has done, and null before there is one.
         """
         values |= {"max_clips": max_clips, "audio_duration": audio_duration, "pose_video": pose_video}
         with told_to_user():
             request = self.studio.request(values)
             planned = self.studio.plan(request)
             told = {name: getattr(planned.plan, name) for name in ("clips", "frames", "width", "height", "seconds")}
-            work_s = self.studio.expected_work_s(request, planned.plan)
-            return told | {"work_seconds": work_s, "hints": list(planned.hints)}
+            work_s = self.studio.queue.expected_s(request, planned.plan)
+            return told | {"work_seconds": None if work_s is None else round(work_s, 1), "hints": list(planned.hints)}
 
     def status(self, job: Any) -> Json:
         """How far a job is."""

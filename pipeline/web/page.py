@@ -134,7 +134,7 @@ class Page:
             with told_to_user():
                 request = self.studio.request(given)
                 planned = self.studio.plan(request)
-                return plan_line(planned, self.studio.expected_work_s(request, planned.plan))
+                return plan_line(planned, self.studio.queue.expected_s(request, planned.plan))
         except gr.Error as error:
             return plan_error(error.message)
 

@@ -15,7 +15,7 @@ from pipeline.idle_stop import IdleStop
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.media.planning import PlannedRequest, plan_request
-from pipeline.request import SIZES, ClipPlan, GenerationRequest
+from pipeline.request import SIZES, GenerationRequest
 from pipeline.store.catalogue import ModelEntry
 from pipeline.web.videos import ServedVideos
 
@@ -66,19 +66,6 @@ class Studio:
     def submit(self, values: Mapping[str, Any]) -> str:
         """Let a new job wait for its turn; gives its id. Raises InvalidRequest, QueueFull or DiskFull."""
         return self.queue.submit(self.request(values))
-
-    def expected_work_s(self, request: GenerationRequest, plan: ClipPlan) -> float | None:
-        """Seconds of work that `request` would take, judged by the last finished job; None before there is one."""
-        for status in reversed(self.queue.all()):
-            if status.state == "finished" and status.elapsed_s > 0:
-                known = _amount_of_work(self.queue.request(status.job), status.clips)
-                return round(status.elapsed_s * _amount_of_work(request, plan.clips) / known, 1)
-        return None
-
-
-def _amount_of_work(request: GenerationRequest, clips: int) -> float:
-    passes = 2 if request.guidance > 1 else 1  # of the transformer for each step
-    return clips * request.steps * passes * request.max_area * request.frames_per_clip
 
 
 def uploaded_file(name: str, value: Any) -> Path:

@@ -73,7 +73,8 @@ def test_a_job_goes_through_its_stages_to_the_whole_video(
     assert (last.state, last.seed, last.clip, last.eta_s) == ("finished", DRAWN_SEED, 3, None)
     assert len(decoded(queue.video(job))) == 20
     lines = read_job(queue.folder / job).lines
-    assert {type(line.event).__name__ for line in lines} == {"Started", "StageChanged", "ClipReady", "Finished"}
+    kinds = {"Started", "StageChanged", "StepDone", "ClipReady", "Finished"}
+    assert {type(line.event).__name__ for line in lines} == kinds
     clips = {"clip-0001.mp4", "clip-0002.mp4", "clip-0003.mp4"}
     assert files_of(queue.folder / job) == ALWAYS | clips | {"result.mp4"}
 

@@ -76,7 +76,11 @@ def test_the_plan_is_one_line_and_its_hints() -> None:
 
     line = plan_line(PlannedRequest(plan, ("The audio is silent.",), FACTS), 61.0)
 
-    assert text_of(line) == "7.4 s of audio: 2 clips, 832x448, 119 frames, about 1 min 1 s of work The audio is silent."
+    assert (
+        text_of(line) == "7.4 s of audio: 2 clips, 832x448, 119 frames; it takes about 1 min 1 s The audio is silent."
+    )
+    unknown = plan_line(PlannedRequest(plan, (), FACTS), None)
+    assert text_of(unknown).endswith("119 frames; how long that takes is known after the first video")
 
 
 def test_what_comes_from_outside_is_escaped() -> None:

@@ -1,0 +1,128 @@
+"""How long a job will take, judged by what the same model on the same machine took for earlier ones.
+
+What is measured stands in the jobs' journals: for each clip when its denoising, its second step, its decoding and its
+writing began. A first step is counted with the clip's other fixed costs and never taken for the pace of the others:
+in a new process it carries what is compiled and loaded then. What went by before the first stage, where libraries are
+imported, does not count at all.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+from statistics import median
+
+from pipeline.events import ClipReady, StageChanged, Started, StepDone
+from pipeline.jobs.journal import Line
+from pipeline.request import LATENT_STRIDE, MOTION_FRAMES, ClipPlan, GenerationRequest
+
+PATCH_PIXELS = 256  # of the output, 16 x 16, that one token of a latent frame stands for
+MEMORY_LATENTS = 1 + MOTION_FRAMES // LATENT_STRIDE
+MEMORY_TOKENS = 1 + 1 / 4 + 4 / 16  # of the motion memory, in latent frames: near, middle and far
+# A step's time grows with its tokens, some of it (attention) with their square: this power lies within 10 % of both
+# together from 480p to 720p with the 14B model's widths, and of what the sample model takes.
+GROWTH = 1.5
+ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding it does, about
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one job took, in seconds per unit of work, each the median of its clips."""
+
+    maker: str  # the model and the machine that made it
+    tokens: float  # of its opening clip
+    start_s: float  # the conditions at the start
+    clip_s: float  # a clip, besides all that follows
+    step_s: float  # a pass of the transformer with one token
+    decode_s: float  # a pixel of a latent frame, decoded
+    write_s: float  # a pixel of a frame, written
+
+
+def measure(request: GenerationRequest, lines: Iterable[Line]) -> Measured | None:
+    """What the job with this request and journal has measured; None before the end of its first clip."""
+    start_s, spans, plan, maker = 0.0, {}, None, ""
+    for before, line in pairwise(lines):
+        if isinstance(before.event, Started):
+            plan, maker, start_s = before.event.plan, before.maker, 0.0
+        seconds = line.elapsed_s - before.elapsed_s
+        match before.event, line.event:
+            case StageChanged("text" | "speech" | "portrait"), StageChanged():
+                start_s += seconds
+            case StageChanged(stage, clip), StepDone() | StageChanged() | ClipReady():
+                spans[stage, clip] = seconds
+            case StepDone(clip), StageChanged():
+                spans["steps", clip] = seconds
+    clips = [clip for stage, clip in spans if stage == "encode" and ("steps", clip) in spans]
+    if plan is None or not clips:
+        return None
+    return _measured(request, plan, maker, start_s, spans, clips)
+
+
+def _measured(
+    request: GenerationRequest,
+    plan: ClipPlan,
+    maker: str,
+    start_s: float,
+    spans: dict[tuple[str, int], float],
+    clips: list[int],
+) -> Measured:
+    firsts = [spans["denoise", clip] for clip in clips]
+    others = [spans["steps", clip] / max(1, request.steps - 1) for clip in clips]
+    steps = firsts if request.steps == 1 else others
+    work = [passes(request) * clip_tokens(request, plan, clip) ** GROWTH for clip in clips]
+    pixels = plan.height * plan.width
+    return Measured(
+        maker=maker,
+        tokens=clip_tokens(request, plan, 1),
+        start_s=start_s,
+        clip_s=max(0.0, min(first - step for first, step in zip(firsts, steps, strict=True))),
+        step_s=median(step / amount for step, amount in zip(steps, work, strict=True)),
+        decode_s=median(spans["decode", clip] / (pixels * latents_of(request, plan, clip)) for clip in clips),
+        write_s=median(spans["encode", clip] / (pixels * plan.frames_per_clip) for clip in clips),
+    )
+
+
+def expected_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measured]) -> float | None:
+    """Seconds of work that `request` will take; None where nothing is `known` (the newest last).
+
+    Steps are judged by the job whose clips were nearest in size, fixed costs by the smallest seen.
+    """
+    known = list(known)
+    if not known:
+        return None
+    tokens = clip_tokens(request, plan, 1)
+    nearest = min(reversed(known), key=lambda job: abs(log(job.tokens / tokens)))
+    clip_s = min(job.clip_s for job in known)
+    return min(job.start_s for job in known) + sum(_clips_s(request, plan, nearest, clip_s))
+
+
+def _clips_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip_s: float) -> Iterator[float]:
+    pixels = plan.height * plan.width
+    for clip in range(1, plan.clips + 1):
+        amount = request.steps * passes(request) * clip_tokens(request, plan, clip) ** GROWTH
+        decoded = pixels * latents_of(request, plan, clip)
+        yield (
+            clip_s + amount * judge.step_s + decoded * judge.decode_s + pixels * plan.frames_per_clip * judge.write_s
+        )
+
+
+def passes(request: GenerationRequest) -> int:
+    """Passes of the transformer for each step."""
+    return 2 if request.guidance > 1 else 1
+
+
+def clip_tokens(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
+    """Tokens that the transformer sees of `clip` (from 1): its frames, the portrait, and the memory if there is one."""
+    frames = plan.frames_per_clip / LATENT_STRIDE + 1 + (0 if _opens(request, clip) else MEMORY_TOKENS)
+    return frames * plan.height * plan.width / PATCH_PIXELS
+
+
+def latents_of(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
+    """Latent frames that are decoded for `clip` (from 1), with what is encoded for the next one counted in."""
+    before = 1 if _opens(request, clip) else MEMORY_LATENTS
+    remembered = 0 if clip == plan.clips else ENCODING * MEMORY_LATENTS
+    return before + plan.frames_per_clip / LATENT_STRIDE + remembered
+
+
+def _opens(request: GenerationRequest, clip: int) -> bool:
+    return clip == 1 and not request.first_frame

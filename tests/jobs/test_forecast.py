@@ -1,0 +1,153 @@
+"""How long a job will take: by arithmetic, by what the queue has measured, and by the sample model at work."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.events import ClipReady, Event, StageChanged, Started, StepDone
+from pipeline.jobs.forecast import clip_tokens, expected_s, latents_of, measure
+from pipeline.jobs.journal import Line
+from pipeline.jobs.queue import JobQueue
+from pipeline.jobs.rendering import render
+from pipeline.jobs.worker import Worker
+from pipeline.model.speech_to_video import SpeechToVideo
+from pipeline.preparation import prepare_model
+from pipeline.request import ClipPlan, GenerationRequest
+from pipeline.settings import Settings
+from pipeline.store.catalogue import SAMPLE
+from tests.media.samples import noise, write_sound
+from tests.model.golden import GOLDEN
+
+from .scripted import Script, follow
+
+PLAN = ClipPlan(height=64, width=64, frames=150, clips=2, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
+REQUEST = GenerationRequest(portrait="x", audio="x", steps=4, guidance=1)
+
+
+def journal(times: Iterable[tuple[float, Event]], maker: str = "model") -> list[Line]:
+    return [Line(0.0, now, event, maker) for now, event in times]
+
+
+def clip_of(clip: int, began: float, first_s: float, step_s: float, decode_s: float) -> list[tuple[float, Event]]:
+    """A clip of four steps, one second of writing after."""
+    decoding = began + first_s + 3 * step_s
+    return [
+        (began, StageChanged("denoise", clip)),
+        (began + first_s, StepDone(clip, 1, 4)),
+        (decoding, StageChanged("decode", clip)),
+        (decoding + decode_s, StageChanged("encode", clip)),
+        (decoding + decode_s + 1, ClipReady(clip, 2, Path("result.mp4"), 77)),
+    ]
+
+
+COLD = [(30.0, Started(PLAN, 7)), (30.0, StageChanged("text", 0)), (31.0, StageChanged("speech", 0))]
+JOB = [*COLD, *clip_of(1, 32.0, 60.0, 2.0, 4.0), *clip_of(2, 103.0, 3.0, 2.0, 4.0)]
+
+
+def test_nothing_is_known_before_a_clip_is_done():
+    assert measure(REQUEST, journal(JOB[:7])) is None
+    assert expected_s(REQUEST, PLAN, []) is None
+
+
+def test_the_same_again_takes_as_long_without_what_only_a_new_process_does():
+    steps_s, fixed_s, rest_s = 2 * 4 * 2.0, 2.0 + 2 * 1.0, 2 * (4.0 + 1.0)
+    assert expected_s(REQUEST, PLAN, [measure(REQUEST, journal(JOB))]) == pytest.approx(
+        steps_s + fixed_s + rest_s, rel=0.1
+    )
+
+
+def test_steps_guidance_and_clips_each_count():
+    known = [measure(REQUEST, journal(JOB))]
+
+    def expected(plan: ClipPlan = PLAN, **changes: float) -> float:
+        return expected_s(REQUEST.model_copy(update=changes), plan, known)
+
+    once = expected()
+    assert expected(steps=8) - once == pytest.approx(expected(guidance=2.0) - once)
+    assert expected(steps=8) - once == pytest.approx(16.0, rel=0.1)
+    assert expected(replace(PLAN, clips=4)) == pytest.approx(2 * once - 2.0, rel=0.1)
+
+
+def test_time_grows_faster_than_the_pixels_that_are_planned():
+    known = [measure(REQUEST, journal(JOB))]
+    larger = expected_s(REQUEST, replace(PLAN, height=128, width=128), known)
+    assert 4 < larger / expected_s(REQUEST, PLAN, known) < 8
+
+
+def test_the_job_nearest_in_size_is_the_judge_and_the_newest_of_those():
+    large = replace(PLAN, height=512, width=512)
+    slow = [(now * 50, Started(large, 7) if isinstance(event, Started) else event) for now, event in JOB]
+    twice = [(now * 2, event) for now, event in JOB]
+    known = [measure(REQUEST, journal(times)) for times in (JOB, slow, twice)]
+    assert expected_s(REQUEST, large, known) > 50 * expected_s(REQUEST, PLAN, known[:1]) / 2
+    assert 1.5 < expected_s(REQUEST, PLAN, known) / expected_s(REQUEST, PLAN, known[:1]) < 2.1
+
+
+def test_an_interrupted_job_counts_only_what_was_worked_on():
+    waited = [(now + 1000, event) for now, event in JOB[8:]]
+    resumed = [*JOB[:8], (1000.0, Started(PLAN, 7)), (1001.0, StageChanged("text", 0)), *waited]
+    assert measure(REQUEST, journal(resumed)).step_s == measure(REQUEST, journal(JOB)).step_s
+
+
+def test_a_journal_of_an_older_program_measures_nothing():
+    assert measure(REQUEST, journal([entry for entry in JOB if not isinstance(entry[1], StepDone)])) is None
+
+
+def test_tokens_and_latents_are_those_of_the_model():
+    assert clip_tokens(REQUEST, PLAN, 1) == 21 * 16
+    assert clip_tokens(REQUEST, PLAN, 2) == 22.5 * 16
+    assert latents_of(REQUEST, PLAN, 1) == 1 + 20 + 9.5
+    assert latents_of(REQUEST, PLAN, 2) == 19 + 20
+
+
+def test_what_was_measured_is_kept_over_a_restart_and_is_no_measure_for_another_model(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue = open_queue()
+    job = queue.submit(inputs)
+    plan = replace(PLAN, frames_per_clip=8)
+    assert queue.expected_s(inputs, plan) is None
+    worker = start(queue, Script())
+    assert follow(queue, job)[-1].state == "finished"
+    assert queue.expected_s(inputs, plan) > 0
+    worker.stop(30)
+    again = queue.submit(inputs)
+    statuses = follow(queue, again, then=lambda: start(queue, Script()))
+    assert next(status.eta_s for status in statuses if status.stage == "text") is not None
+    queue = open_queue()
+    queue.maker = "script"
+    assert queue.expected_s(inputs, plan) > 0
+    queue.maker = "another model"
+    assert queue.expected_s(inputs, plan) is None
+
+
+def test_after_one_job_of_the_sample_model_another_is_foreseen_within_30_percent(tmp_path: Path):
+    """Timed by what this process works: what other programs on the machine take does not count."""
+    first, second = sample_request(tmp_path, 1.0, 64 * 64, 6), sample_request(tmp_path, 3.0, 128 * 128, 10)
+    model = prepare_model(SAMPLE, Settings(), lambda state: None)
+    known = [measure(first, worked_journal(model, first, tmp_path / "first"))]
+
+    lines = worked_journal(model, second, tmp_path / "second")
+
+    expected = expected_s(second, lines[0].event.plan, known)
+    assert expected == pytest.approx(lines[-1].elapsed_s - lines[0].elapsed_s, rel=0.3)
+
+
+def sample_request(folder: Path, seconds: float, area: int, steps: int) -> GenerationRequest:
+    audio = write_sound(folder / f"{seconds}.wav", noise(seconds, 16000), 16000)
+    inputs = {"portrait": GOLDEN / "portrait.png", "audio": audio, "seed": 1}
+    settings = {**SAMPLE.defaults, "frames_per_clip": 32, "max_area": area, "steps": steps}
+    return GenerationRequest.parse(settings | inputs)
+
+
+def worked_journal(model: SpeechToVideo, request: GenerationRequest, folder: Path) -> list[Line]:
+    """Make the video of `request`; what happened, with the seconds that this process worked."""
+    folder.mkdir()
+    return [Line(0.0, time.process_time(), event) for event in render(model.generate, request, folder) if lasts(event)]
+
+
+def lasts(event: Event) -> bool:
+    return isinstance(event, Started | StageChanged | ClipReady) or (isinstance(event, StepDone) and event.step == 1)
