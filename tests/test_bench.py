@@ -31,3 +31,61 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_it_is_written(tmp_path
     assert main(["bench", "load", "--size-gb=1000000", f"--dir={tmp_path}"]) == 1
     assert "free" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+TOY = ["--dim=64", "--heads=2", "--layers=2", "--ffn=96", "--latents=2x8x8", "--repeats=1", "--device=cpu"]
+
+
+def test_a_step_is_measured_in_two_configurations_in_one_run(capsys) -> None:
+    assert main(["bench", "steps", *TOY, "--compare", "exact", "naive", "--json"]) == 0
+    exact, naive = json.loads(capsys.readouterr().out)["rows"]
+    assert (exact["configuration"], naive["configuration"]) == ("exact", "naive")
+    assert exact["tokens"] == 2 * 16 + 16 + 16 + 4 + 4  # noisy, portrait, and the motion at three distances
+    for row in (exact, naive):
+        assert sum(row["shares"].values()) == pytest.approx(1)
+        assert row["over_alone"] == pytest.approx(
+            min(each["wall_s"] for each in row["passes"]) / row["alone"]["wall_s"]
+        )
+        assert row["flops_per_s"] == pytest.approx(row["flops"] / row["pass_s"])
+        assert row["usual_s_per_video_s"] == pytest.approx(80 * row["pass_s"] / 0.5)
+    assert naive["flops"] > exact["flops"]  # what is told of a clip is encoded at every step
+
+
+def test_all_matrix_products_and_attentions_of_a_step_are_counted(capsys) -> None:
+    assert main(["bench", "steps", *TOY, "--opening", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    noisy, tokens, text, width, inner = 32, 48, 512, 64, 96
+    own = 4 * tokens * width * width + 2 * tokens * tokens * width
+    words = 2 * tokens * width * width + 2 * (2 * text * width * width) + 2 * tokens * text * width
+    sound = 2 * noisy * width * width + 2 * 10 * width * width + 2 * noisy * 5 * width + 2 * 2 * width * width
+    blocks = 2 * (2 * (own + words + 2 * tokens * width * inner)) + 2 * sound
+    around = 2 * (noisy * width * 16 * 4 * 2) + 2 * (2 * (256 * width + width * width + 6 * width * width))
+    assert row["flops"] == pytest.approx(blocks + around, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--configuration=fast", "--size=8k", "--latents=20x30x30", "--latents=20", "--repeats=0", "--dim=30", "--heads=0"],
+)
+def test_a_wrong_option_of_steps_is_one_sentence(option: str, capsys) -> None:
+    assert main(["bench", "steps", option, "--device=cpu"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_naive_port_gives_the_programs_numbers() -> None:
+    import torch
+
+    from pipeline.benchmarks import steps
+
+    size = steps.TransformerSize(dim=64, heads=2, layers=2, ffn_dim=96, audio_inject_layers=(0,))
+    bench = steps.StepBench(size, torch.device("cpu"), torch.float32, repeats=1)
+    exact, naive = (bench._prepared(name, steps.Workload((2, 8, 8))) for name in ("exact", "naive"))
+    with torch.inference_mode():
+        torch.testing.assert_close(naive(), exact(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_parts_around_the_transformer_are_measured_apart(capsys) -> None:
+    assert main(["bench", "parts", "--model=sample", "--audio-seconds=1", "--device=cpu", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [each["what"].split()[0] for each in figures] == ["text,", "speech,", "encode", "decode"]
+    assert all(each["seconds"] > 0 and each["peak_bytes"] > 10**8 for each in figures)

@@ -1,21 +1,30 @@
-"""`bench`: how fast this machine is at what costs time; `bench load` is the start of the model."""
+"""`bench`: how fast this machine is at what costs time.
+
+`bench load` is the start of the model, `bench steps` the transformer, `bench parts` what is around it.
+"""
 
 import argparse
 import json
+import re
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.benchmarks.loading import Loading, measure_loading
 from pipeline.errors import InvalidRequest
+from pipeline.machine import cards, served_entry
 from pipeline.settings import read_settings
 from pipeline.store.disk_space import require_space
 from pipeline.store.locations import can_be_written
 from pipeline.store.progress import in_units
 
+if TYPE_CHECKING:
+    from pipeline.benchmarks.steps import StepFigures, TransformerSize
+
 SMALLEST_GB = 0.05
+SMALL_LATENTS = (20, 32, 32)  # what is measured where no size is given and there is no card
 
 
 def add_to(commands: Any) -> None:
@@ -31,6 +40,36 @@ def add_to(commands: Any) -> None:
     load.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
     load.add_argument("--json", action="store_true", help="print the figures as JSON")
     load.set_defaults(run=run_load)
+    _add_steps(sections)
+    _add_parts(sections)
+
+
+def _add_steps(sections: Any) -> None:
+    steps = sections.add_parser("steps", help="a pass of the transformer, with random weights")
+    steps.add_argument("--shape", choices=("14b", "small"), help="14b on a card, small on a CPU, if not given")
+    for name, what in (("dim", "width"), ("heads", "attention heads"), ("layers", "blocks"), ("ffn", "inner width")):
+        steps.add_argument(f"--{name}", metavar="N", type=int, help=f"{what}, other than the shape's")
+    steps.add_argument("--size", metavar="480p|704p|720p", nargs="+", default=[], help="of the video, one row for each")
+    steps.add_argument("--latents", metavar="FxHxW", help="frames, rows and columns in the place of a size")
+    steps.add_argument("--opening", action="store_true", help="as in an opening clip, without the tokens of the motion")
+    steps.add_argument("--configuration", metavar="NAME", default="exact", help="exact if not given")
+    steps.add_argument("--compare", metavar=("A", "B"), nargs=2, help="two configurations, one after the other")
+    steps.add_argument("--repeats", metavar="N", type=int, default=3, help="passes after one to warm up; 3")
+    steps.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
+    steps.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
+    steps.add_argument("--json", action="store_true", help="print the figures as JSON")
+    steps.set_defaults(run=run_steps)
+
+
+def _add_parts(sections: Any) -> None:
+    parts = sections.add_parser("parts", help="text, speech and the video autoencoder of a model that is there")
+    parts.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
+    parts.add_argument("--size", metavar="480p|704p|720p", help="of the video; the model's own if not given")
+    parts.add_argument("--audio-seconds", metavar="S", type=float, default=10.0, help="of sound, 10 if not given")
+    parts.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
+    parts.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
+    parts.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parts.set_defaults(run=run_parts)
 
 
 def run_load(options: argparse.Namespace) -> int:
@@ -70,3 +109,120 @@ def _table(loading: Loading) -> Iterator[str]:
             f"peak memory      {in_units(loading.peak_bytes):>8}   the weights, {in_units(loading.weights_bytes)}, and "
             f"{in_units(over)}; in order up to {in_units(loading.allowed_bytes)}"
         )
+
+
+def run_steps(options: argparse.Namespace) -> int:
+    """Measure each configuration on each size and print a table, or JSON."""
+    from pipeline.benchmarks.steps import CONFIGURATIONS, PRESETS, StepBench, Workload
+    from pipeline.model.placement import choose_placement
+
+    names = options.compare or [options.configuration]
+    for name in names:
+        _check_choice("configuration", name, CONFIGURATIONS)
+    for size in options.size:
+        _check_choice("size", size, PRESETS)
+    if not 1 <= options.repeats <= 100:
+        raise InvalidRequest(f"repeats: {options.repeats} is not accepted; give a whole number from 1 to 100.")
+    placement = choose_placement("resident", options.device, options.dtype)
+    on_card = placement.device.type == "cuda"
+    latents = [_latents(options.latents)] if options.latents else [PRESETS[size] for size in options.size]
+    latents = latents or (list(PRESETS.values()) if on_card else [SMALL_LATENTS])
+    bench = StepBench(_transformer_size(options, on_card), placement.device, placement.dtype, options.repeats)
+    rows = []
+    if not options.json:
+        print("\n".join(_machine(placement.describe())))
+        print(STEP_HEADER)
+    for each in latents:
+        for name in names:
+            rows.append(bench.measure(name, Workload(each, with_motion=not options.opening)))
+            if not options.json:
+                print(_step_row(rows[-1]), flush=True)
+    if options.json:
+        print(json.dumps({"machine": list(_machine(placement.describe())), "rows": [_step_figures(r) for r in rows]}))
+    return 0
+
+
+def run_parts(options: argparse.Namespace) -> int:
+    """Measure the parts around the transformer and print them."""
+    from pipeline.benchmarks.parts import measure_parts
+    from pipeline.benchmarks.steps import PRESETS
+
+    if options.size is not None:
+        _check_choice("size", options.size, PRESETS)
+    if not 0.2 <= options.audio_seconds <= 86_400:
+        raise InvalidRequest(f"audio-seconds: {options.audio_seconds:g} is not accepted; give seconds from 0.2 on.")
+    settings = read_settings()
+    if options.model is not None:
+        settings = settings.model_copy(update={"model": options.model})
+    entry = served_entry(settings)
+    latents = PRESETS[options.size or "480p"] if options.size or entry.name != "sample" else (20, 16, 16)
+    chosen = {"device": options.device, "dtype": options.dtype}
+    figures = measure_parts(entry, settings, latents, options.audio_seconds, **chosen)
+    if options.json:
+        print(json.dumps([asdict(each) for each in figures]))
+    else:
+        print("\n".join(f"{f.what:32} {f.seconds:8.2f} s   peak {in_units(f.peak_bytes)}" for f in figures))
+    return 0
+
+
+def _check_choice(option: str, value: str, accepted: Iterable[str]) -> None:
+    if value not in accepted:
+        raise InvalidRequest(f"{option}: {value!r} is not accepted; give {' or '.join(accepted)}.")
+
+
+def _latents(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"(\d{1,3})x(\d{1,3})x(\d{1,3})", text)
+    numbers = tuple(map(int, match.groups())) if match else ()
+    if not numbers or not 1 <= numbers[0] <= 40 or any(side % 8 or not 8 <= side <= 160 for side in numbers[1:]):
+        raise InvalidRequest(
+            f"latents: {text!r} is not accepted; give FxHxW, up to 40 frames and sides that are multiples of 8 up to "
+            "160, such as 20x32x32."
+        )
+    return numbers
+
+
+def _transformer_size(options: argparse.Namespace, on_card: bool) -> "TransformerSize":
+    from pipeline.benchmarks.steps import SMALL, TransformerSize
+
+    base = SMALL if (options.shape or ("14b" if on_card else "small")) == "small" else TransformerSize()
+    own = {"dim": options.dim, "heads": options.heads, "layers": options.layers, "ffn_dim": options.ffn}
+    size = replace(base, **{name: value for name, value in own.items() if value is not None})
+    if min(size.dim, size.heads, size.layers, size.ffn_dim) < 1 or size.dim % (2 * size.heads) or size.dim % 4:
+        raise InvalidRequest("dim: give positive sizes, and a width that the heads divide into even parts.")
+    return size
+
+
+def _machine(placement: str) -> Iterator[str]:
+    import platform
+
+    import diffusers
+    import torch
+
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__, "Python": platform.python_version()}
+    yield f"{placement}; {', '.join(f'{name} {version}' for name, version in versions.items())}"
+    for card in cards():
+        yield f"{card.name}, {in_units(card.memory_bytes)}, driver {card.driver}"
+    if not torch.cuda.is_available():
+        yield f"{platform.machine()}, {torch.get_num_threads()} threads"
+
+
+STEP_HEADER = (
+    "configuration  latents     tokens   s/pass  s per s of video   peak memory   attention product convolution rest"
+    "   TFLOP/s  of a plain product   times its heavy operations alone (processor time)"
+)
+
+
+def _step_row(row: "StepFigures") -> str:
+    shares = " ".join(
+        f"{100 * row.shares.get(kind, 0):5.1f} %" for kind in ("attention", "product", "convolution", "rest")
+    )
+    return (
+        f"{row.configuration:14} {'x'.join(map(str, row.latents)):10} {row.tokens:7} {row.pass_s:8.3f} "
+        f"{row.usual_s_per_video_s:17.1f} {in_units(row.peak_bytes):>13}   {shares}   {row.flops_per_s / 1e12:7.3f} "
+        f"{100 * row.of_plain:17.1f} %   {row.over_alone:.3f} ({row.processor_over_alone:.3f})"
+    )
+
+
+def _step_figures(row: "StepFigures") -> dict[str, Any]:
+    derived = ("pass_s", "over_alone", "processor_over_alone", "flops_per_s", "of_plain", "usual_s_per_video_s")
+    return asdict(row) | {name: getattr(row, name) for name in derived}
