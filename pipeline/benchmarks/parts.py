@@ -10,7 +10,8 @@ import torch
 from pipeline.benchmarks.operations import timings
 from pipeline.benchmarks.steps import PeakMemory
 from pipeline.events import ModelState
-from pipeline.model.conditions import NEGATIVE_PROMPT, SPEECH_RATE, encode_prompt, encode_speech
+from pipeline.model.conditions import NEGATIVE_PROMPT, encode_prompt
+from pipeline.model.speech import SPEECH_RATE, HeardSpeech
 from pipeline.model.speech_to_video import SPATIAL_STRIDE, SpeechToVideo
 from pipeline.model.video_latents import decode_video, encode_video
 from pipeline.preparation import prepare_model
@@ -66,9 +67,13 @@ def _measured(
     return PartFigures(what, taken[0].wall_s, memory.peak_bytes())
 
 
-def _speech(model: SpeechToVideo, encoder: torch.nn.Module, audio_s: float) -> torch.Tensor:
+def _speech(model: SpeechToVideo, encoder: torch.nn.Module, audio_s: float) -> None:
+    """Hear all of it, a second after the other."""
     samples = np.random.default_rng(0).normal(0, 0.1, int(audio_s * SPEECH_RATE)).astype(np.float32)
-    return encode_speech(model.parts.feature_extractor, encoder, samples, int(audio_s * FRAMES_PER_SECOND))
+    frames = int(audio_s * FRAMES_PER_SECOND)
+    speech = HeardSpeech(model.parts.feature_extractor, encoder, samples, frames)
+    for first in range(0, frames, FRAMES_PER_SECOND):
+        speech.features(encoder, first, FRAMES_PER_SECOND)
 
 
 def _nobody(_: ModelState) -> None:

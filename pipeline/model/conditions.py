@@ -1,4 +1,4 @@
-"""What the user gives -> what the transformer is told: prompt, speech, portrait and pose as tensors."""
+"""What the user gives -> what the transformer is told: prompt, portrait and pose as tensors."""
 
 import html
 import re
@@ -7,14 +7,11 @@ import ftfy
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
-from pipeline.request import FRAMES_PER_SECOND, cover_size
+from pipeline.request import cover_size
 
 TEXT_LEN = 512
-SPEECH_RATE = 16_000  # samples per second that the speech encoder hears
-HIDDEN_RATE = 50  # hidden states per second that it gives
-FEATURE_RATE = 30  # per second, after interpolation
 
 # The model's own negative prompt, used where the user gives none.
 NEGATIVE_PROMPT = (
@@ -41,24 +38,6 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel,
     ).to(encoder.device)
     hidden = encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
     return hidden[0, : int(tokens.attention_mask.sum())]
-
-
-def encode_speech(
-    extractor: Wav2Vec2FeatureExtractor, encoder: Wav2Vec2Model, samples: np.ndarray, frames: int
-) -> torch.Tensor:
-    """Speech `samples`, float32 (n,) at 16 kHz -> features, fp32 (layers, D, frames), one column per video frame.
-
-    All hidden states of the encoder, interpolated to 30 a second; each frame takes the one row next to it in time, or
-    zeros past the end of the audio.
-    """
-    values = extractor(samples, sampling_rate=SPEECH_RATE, return_tensors="pt").input_values
-    hidden = torch.cat(encoder(values.to(encoder.device), output_hidden_states=True).hidden_states)  # (layers, T50, D)
-    length = int(hidden.shape[1] / HIDDEN_RATE * FEATURE_RATE)
-    rows = F.interpolate(hidden.transpose(1, 2), size=length, mode="linear", align_corners=True)
-    seconds = np.linspace(0, frames / FRAMES_PER_SECOND, frames, endpoint=False)
-    nearest = np.round(seconds * FEATURE_RATE).astype(np.int64)
-    heard = int((nearest < length).sum())
-    return F.pad(rows[..., torch.from_numpy(nearest[:heard]).to(rows.device)], (0, frames - heard))
 
 
 def portrait_pixels(portrait: np.ndarray) -> torch.Tensor:

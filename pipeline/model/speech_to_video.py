@@ -24,9 +24,7 @@ from pipeline.media.portrait import fit_portrait, open_portrait
 from pipeline.media.pose import read_pose_frames
 from pipeline.model.conditions import (
     NEGATIVE_PROMPT,
-    SPEECH_RATE,
     encode_prompt,
-    encode_speech,
     portrait_pixels,
     pose_pixels,
 )
@@ -34,6 +32,7 @@ from pipeline.model.loading import Components
 from pipeline.model.placement import Placement
 from pipeline.model.preview import clean_guess, draw, fit_colours
 from pipeline.model.sampling import denoise, guided, make_scheduler
+from pipeline.model.speech import SPEECH_RATE, HeardSpeech
 from pipeline.model.transformer import ClipConditions
 from pipeline.model.video_latents import decode_video, encode_video
 from pipeline.request import (
@@ -60,7 +59,7 @@ class _Performance:
     plan: ClipPlan
     seed: int
     prompts: tuple[torch.Tensor, ...]  # the prompt, and with guidance the negative one: (rows, text width)
-    speech: torch.Tensor  # (layers, D, clips * frames per clip)
+    speech: HeardSpeech
     portrait: torch.Tensor  # (3, 1, H, W)
     reference: torch.Tensor  # (16, 1, h, w)
 
@@ -95,7 +94,8 @@ class SpeechToVideo:
         yield StageChanged("text", 0)
         prompts = self._encode_prompts(request)
         yield StageChanged("speech", 0)
-        speech = self._encode_speech(samples, plan)
+        begin = 1 if resume is None else resume.clip + 1
+        speech = self._hear(samples, plan, begin)
         yield StageChanged("portrait", 0)
         pixels = portrait_pixels(fit_portrait(portrait, plan.height, plan.width))
         with self._on_device(self.parts.vae) as vae:
@@ -103,7 +103,7 @@ class SpeechToVideo:
             motion = self._first_memory(vae, performance, pixels) if resume is None else resume.motion
 
         # 3. One clip after the other, each from the memory that the last one left.
-        for clip in range(1 if resume is None else resume.clip + 1, plan.clips + 1):
+        for clip in range(begin, plan.clips + 1):
             motion = yield from self._clip(performance, clip, motion)
 
     def _encode_prompts(self, request: GenerationRequest) -> tuple[torch.Tensor, ...]:
@@ -113,11 +113,15 @@ class SpeechToVideo:
         with self._on_device(self.parts.text_encoder) as encoder:
             return tuple(encode_prompt(self.parts.tokenizer, encoder, prompt) for prompt in prompts)
 
-    def _encode_speech(self, samples: np.ndarray, plan: ClipPlan) -> torch.Tensor:
+    def _hear(self, samples: np.ndarray, plan: ClipPlan, clip: int) -> HeardSpeech:
+        """What the clips ask for their features; those of `clip` are made here, and all that come along with them."""
         lead = np.zeros(plan.lead_frames * SPEECH_RATE // FRAMES_PER_SECOND, np.float32)
-        frames = plan.clips * plan.frames_per_clip
+        count = plan.frames_per_clip
         with self._on_device(self.parts.speech_encoder) as encoder:
-            return encode_speech(self.parts.feature_extractor, encoder, np.concatenate([lead, samples]), frames).cpu()
+            sound = np.concatenate([lead, samples])
+            speech = HeardSpeech(self.parts.feature_extractor, encoder, sound, plan.clips * count)
+            speech.features(encoder, (clip - 1) * count, count)
+        return speech
 
     def _first_memory(self, vae: torch.nn.Module, show: _Performance, portrait: torch.Tensor) -> MotionMemory:
         """Mid-grey, and nothing that the opening clip looks at; in first-frame mode the portrait stands at the end."""
@@ -132,9 +136,9 @@ class SpeechToVideo:
         opening = clip == 1 and not show.request.first_frame
         before = None if opening else torch.from_numpy(motion.latents).to(self.placement.device)
         yield StageChanged("denoise", clip)
-        pose = self._pose_latents(show, clip)
+        heard, pose = self._heard(show, clip), self._pose_latents(show, clip)
         with self._on_device(self.parts.transformer):
-            latents = yield from self._denoise(show, clip, self._conditions(show, clip, before, pose))
+            latents = yield from self._denoise(show, clip, self._conditions(show, heard, before, pose))
         yield StageChanged("decode", clip)
         latents = torch.cat([show.reference if opening else before, latents], dim=1)
         with self._on_device(self.parts.vae) as vae:
@@ -143,12 +147,17 @@ class SpeechToVideo:
         yield ClipFrames(clip, shown, left)
         return left
 
+    def _heard(self, show: _Performance, clip: int) -> torch.Tensor:
+        """The features of the clip's speech, fp32 (1, layers, D, frames), on the device."""
+        count = show.plan.frames_per_clip
+        with self._on_device(self.parts.speech_encoder) as encoder:
+            return show.speech.features(encoder, (clip - 1) * count, count)[None].to(self.placement.device)
+
     def _conditions(
-        self, show: _Performance, clip: int, motion: torch.Tensor | None, pose: torch.Tensor | None
+        self, show: _Performance, heard: torch.Tensor, motion: torch.Tensor | None, pose: torch.Tensor | None
     ) -> tuple[ClipConditions, ...]:
         """The clip's conditions, and with guidance those of the unconditional pass: other words, no sound."""
-        transformer, count = self.parts.transformer, show.plan.frames_per_clip
-        heard = show.speech[None, ..., (clip - 1) * count : clip * count].to(self.placement.device)
+        transformer = self.parts.transformer
         conditional = transformer.encode_conditions(
             show.prompts[0][None],
             heard,
