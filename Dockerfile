@@ -67,10 +67,11 @@ RUN apt-get update \
 COPY --from=torch /opt/torch /opt/torch
 COPY --from=packages /opt/packages /opt/packages
 WORKDIR /app
-COPY LICENSE app.py ./
-COPY assets assets
-COPY pipeline pipeline
-RUN chmod -R a+rX . && python3 -m compileall -q app.py pipeline
+# The rights of these files are set, for a checkout's may be its owner's alone. What changes most often comes last.
+COPY --chmod=755 assets assets
+COPY --chmod=755 LICENSE app.py ./
+COPY --chmod=755 pipeline pipeline
+RUN python3 -m compileall -q app.py pipeline
 
 # NVIDIA's own gate at the start (NVIDIA_REQUIRE_CUDA) can only end the container, which hosts then start again and
 # again: the program looks at the driver itself, and says on its page what is wrong and what to do.

@@ -1,6 +1,6 @@
 """Weigh an image and look through it: python3 scripts/inspect_image.py FOLDER
 
-FOLDER is what `skopeo copy --format v2s2 --dest-compress --dest-compress-level 9 containers-storage:IMAGE dir:FOLDER`
+FOLDER is what `skopeo copy --format v2s2 --dest-compress --dest-compress-level 7 containers-storage:IMAGE dir:FOLDER`
 writes, the image just as a registry gives it. Fails where it is too large, or where a layer or the history holds what
 must not be in it. Prints a table of the layers, in GitHub's jobs into the summary, too.
 """
