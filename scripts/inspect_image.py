@@ -17,7 +17,7 @@ from pathlib import Path
 COMPRESSED_LIMIT, UNPACKED_LIMIT = 4_500_000_000, 8_500_000_000
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".gguf", ".onnx")
 SMALLEST_WEIGHTS = 10_000  # bytes; Python has files named .pth, too, of a line or two
-SAMPLE_MODEL, SAMPLE_MODEL_LIMIT = "app/assets/sample_model/", 10_000_000
+SAMPLE_MODEL, SAMPLE_MODEL_LIMIT = "app/assets/sample_model/", 16_000_000
 UNWANTED = re.compile(
     r"(usr/bin/(gcc|g\+\+|cc|make|pip3?|git)$)|(^app/tests/)|(\.cache/pip/)|"
     r"(\.netrc|\.pypirc|\.git-credentials|id_(rsa|ed25519)|\.aws/credentials|\.docker/config\.json|/\.env)$"
