@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.commands.generate import FrameFile
 from pipeline.errors import DiskFull
-from pipeline.media.video import read_settings_from
+from pipeline.media.video import read_note_from
 from pipeline.request import ClipPlan
 
 from .store.mounts import small_disk
@@ -48,7 +48,7 @@ def test_a_video_is_made_with_an_event_per_line(tmp_path: Path) -> None:
     assert [e["event"] for e in events][-2:] == ["clip_ready", "finished"]
     assert events[0]["plan"]["frames"] == 24
     assert events[-1]["video"] == str(tmp_path / "video.mp4")
-    assert read_settings_from(tmp_path / "video.mp4")["seed"] == 5
+    assert read_note_from(tmp_path / "video.mp4")["settings"]["seed"] == 5
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".mp4"] == ["video.mp4"]
 
 

@@ -4,8 +4,9 @@
     portrait.png, audio.wav, pose.mp4    copies of the inputs, by fixed names; gone if it ended without a clip
     events.jsonl      what happened
     clip-0001.mp4     a finished clip, without sound
-    motion-0001.npz   what the next clip starts from, exactly; kept of the last finished clip while work goes on
+    motion-0001.npz   what the next clip starts from, exactly; of the last clip that has one
     result.mp4        the video so far, in the end the whole
+    thumbnail.jpg     a small picture of the newest clip
 
 A clip counts as finished from the moment that the line in events.jsonl tells of it. Its files are whole before
 that, and those that it replaces go after it: work can stop at any moment and go on after the last clip with a line.
@@ -28,6 +29,8 @@ from pipeline.errors import disk_full_explained
 from pipeline.events import ClipReady, MotionMemory, Resume, Started
 from pipeline.jobs.journal import CancelAsked, Journal, Line, StopAsked
 from pipeline.jobs.status import Status, after
+from pipeline.media.files import whole_or_absent
+from pipeline.media.picture import small_jpeg
 from pipeline.request import ClipPlan, GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,16 @@ class JobFolder:
     def result(self) -> Path:
         """The video so far."""
         return self.path / "result.mp4"
+
+    @property
+    def thumbnail(self) -> Path:
+        """A small picture of what has become of it."""
+        return self.path / "thumbnail.jpg"
+
+    def keep_thumbnail(self, frames: np.ndarray) -> None:
+        """Make the thumbnail from the middle one of `frames`, uint8 (T, H, W, 3). Raises DiskFull."""
+        with whole_or_absent(self.thumbnail) as part:
+            part.write_bytes(small_jpeg(frames[len(frames) // 2]))
 
     def clips(self, last: int) -> list[Path]:
         """The files of the clips from 1 through `last`."""
@@ -94,12 +107,13 @@ class JobFolder:
     def sweep(self, clip: int, *, ended: bool) -> None:
         """Remove what work that stopped after `clip` has left half done.
 
-        With `ended` also what it would go on from, and where there is no clip, the inputs.
+        With `ended` also what it would go on from, and where there is no clip, the inputs. What a longer video goes on
+        from stays: what the last clip but one has left.
         """
         inputs = set() if ended and not clip else set(INPUTS.values())
         kept = {"request.json", "events.jsonl"} | {file.name for file in self.clips(clip)}
-        kept |= {self.result.name} if clip else set()
-        kept |= set() if ended else {self.motion(clip).name}
+        kept |= {self.result.name, self.thumbnail.name} if clip else set()
+        kept |= {self.motion(clip - 1 if ended else clip).name}
         for file in self.path.iterdir():
             if file.is_file() and file.name not in kept and file.stem not in inputs:
                 with suppress(OSError):  # what stays takes space, but is written over or passed over later
@@ -125,7 +139,16 @@ class StoredJob:
     @property
     def ready(self) -> int:
         """How many clips are done."""
-        return next((line.event.clip for line in reversed(self.lines) if isinstance(line.event, ClipReady)), 0)
+        return self._newest_clip.clip if self._newest_clip else 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames those clips have."""
+        return self._newest_clip.frames if self._newest_clip else 0
+
+    @property
+    def _newest_clip(self) -> ClipReady | None:
+        return next((line.event for line in reversed(self.lines) if isinstance(line.event, ClipReady)), None)
 
     @property
     def tries(self) -> int:
@@ -139,8 +162,17 @@ class StoredJob:
         return any(isinstance(line.event, CancelAsked) for line in self.lines)
 
 
-def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan) -> StoredJob:
-    """A new job in `folder`, whole from the moment that it appears.
+@dataclass(frozen=True)
+class Base:
+    """The first clips of a job, with which another one begins."""
+
+    folder: JobFolder
+    clips: int
+    seed: int
+
+
+def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan, base: Base | None = None) -> StoredJob:
+    """A new job in `folder`, whole from the moment that it appears; it goes on after the clips of `base`, if any.
 
     Raises DiskFull, and OSError if an input cannot be read; nothing is left behind then.
     """
@@ -151,6 +183,8 @@ def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan) -> Stor
             new.mkdir()
             _copy_request(request, new)
             JobFolder(new).journal.begin(plan.clips)
+            if base:
+                _copy_clips(base, JobFolder(new), plan)
             os.replace(new, folder / job)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -166,6 +200,14 @@ def _copy_request(request: GenerationRequest, folder: Path) -> None:
             shutil.copyfile(source, folder / copies[field])
     text = request.model_copy(update=copies).model_dump_json(indent=1)
     (folder / "request.json").write_text(text, encoding="utf-8")
+
+
+def _copy_clips(base: Base, new: JobFolder, plan: ClipPlan) -> None:
+    files = [*base.folder.clips(base.clips), base.folder.motion(base.clips), base.folder.thumbnail]
+    for file in filter(Path.exists, files):
+        shutil.copyfile(file, new.path / file.name)
+    new.journal.append(Started(plan, base.seed), 0.0)
+    new.journal.append(ClipReady(base.clips, plan.clips, new.result, plan.frames_through(base.clips)), 0.0)
 
 
 def _safe_suffix(path: Path) -> str:

@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
+import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.errors import InvalidSetting, QueueFull, UnknownJob
+from pipeline.errors import InvalidRequest, InvalidSetting, QueueFull, UnknownJob
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, StepDone
-from pipeline.jobs.folder import JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
+from pipeline.jobs.continuation import OTHER_MODEL, base_of, longer_request
+from pipeline.jobs.folder import Base, JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
 from pipeline.jobs.forecast import Measured, expected_s, measure
 from pipeline.jobs.journal import CancelAsked, StopAsked
 from pipeline.jobs.pace import Pace, measured
@@ -23,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400
 CLEANING_S = 3600.0  # between two looks for old results while there is no work
+WATCHED_S = 5.0  # that one look of a page counts
 MAX_TRIES = 5  # new starts at one clip: a job that takes the process down with it must not do so for ever
 GIVEN_UP = "The program ended again and again during this job, which is not tried any more: choose a smaller size."
 
@@ -35,6 +39,15 @@ class Follower:
     statuses: asyncio.Queue[Status] = field(default_factory=asyncio.Queue)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What `clip` was becoming after `step` (both from 1): a small JPEG."""
+
+    clip: int
+    step: int
+    jpeg: bytes
+
+
 @dataclass(eq=False)
 class Job:
     """A job in memory. Its status and followers change under the queue's lock."""
@@ -43,6 +56,7 @@ class Job:
     request: GenerationRequest
     status: Status
     ready: int = 0  # clips that are done
+    frames: int = 0  # of those clips
     tries: int = 0  # new starts at the clip after those, before this process
     ended_at: float | None = None  # seconds since 1970
     stopping: bool = False  # somebody wants it to end
@@ -53,12 +67,14 @@ class Job:
     expected_s: float | None = None  # of work in all, judged before it was begun
     measured: Measured | None = None  # what its work took, once it has ended
     followers: list[Follower] = field(default_factory=list)
+    preview: Preview | None = None  # of the clip that is denoised, where somebody looked
+    looked_at: float = -math.inf  # when a page last did, by the monotonic clock
     writing: threading.Lock = field(default_factory=threading.Lock)  # to its journal
 
     @classmethod
     def of(cls, stored: StoredJob) -> "Job":
         """The job that a folder holds."""
-        job = cls(stored.folder, stored.request, stored.status, stored.ready, stored.tries)
+        job = cls(stored.folder, stored.request, stored.status, stored.ready, stored.frames, stored.tries)
         job.stopping = stored.cancel_asked
         if stored.lines:
             job.worked_s = stored.lines[-1].elapsed_s
@@ -76,6 +92,11 @@ class Job:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status.state in ENDED
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a page looks at it these seconds: for others no preview is worked out."""
+        return time.monotonic() - self.looked_at < WATCHED_S
 
     @property
     def elapsed_s(self) -> float:
@@ -148,10 +169,26 @@ class JobQueue:
 
         Raises InvalidRequest, QueueFull or DiskFull; nothing is left behind then.
         """
+        return self._submit(request, None)
+
+    def continue_with(self, id: str, audio: Path) -> str:
+        """Let a longer video wait for its turn: that of the finished job `id`, with `audio` behind its own.
+
+        Gives the new job's id. Raises UnknownJob and what `submit` does; InvalidRequest says what cannot be continued.
+        """
+        job = self._find(id)
+        if job.measured and job.measured.maker.partition(" on ")[0] != self.maker.partition(" on ")[0]:
+            raise InvalidRequest(OTHER_MODEL)
+        with tempfile.TemporaryDirectory(prefix="continuing-") as place:
+            joined = Path(place) / "joined.wav"
+            request = longer_request(job.request, job.status, job.frames, audio, joined, self.max_audio_seconds)
+            return self._submit(request, base_of(job.folder, job.status))
+
+    def _submit(self, request: GenerationRequest, base: Base | None) -> str:
         self._require_room()
         planned = plan_request(request, self.max_audio_seconds)
         self._remove_old()
-        job = Job.of(create_job(self.folder, request, planned.plan))
+        job = Job.of(create_job(self.folder, request, planned.plan, base))
         try:
             with self._changed:
                 self._require_room()
@@ -176,6 +213,24 @@ class JobQueue:
         """The job's video, whole or so far; None before the first clip. Raises UnknownJob."""
         job = self._find(id)
         return job.folder.result if job.ready and job.folder.result.is_file() else None
+
+    def clips_done(self, id: str) -> int:
+        """How many clips of the job there are. Raises UnknownJob."""
+        return self._find(id).ready
+
+    def thumbnail(self, id: str) -> Path | None:
+        """A small picture (JPEG) of the job's video; None before the first clip. Raises UnknownJob."""
+        file = self._find(id).folder.thumbnail
+        return file if file.is_file() else None
+
+    def look_at(self, id: str) -> Preview | None:
+        """What the present clip of the job is becoming, as far as that is known.
+
+        It is worked out for those who look every few seconds, and for nobody else. Raises UnknownJob.
+        """
+        job = self._find(id)
+        job.looked_at = time.monotonic()
+        return job.preview
 
     def history(self, ids: Iterable[str]) -> list[Status]:
         """The statuses of those of `ids` that are jobs, newest first."""
@@ -272,7 +327,7 @@ class JobQueue:
         job.pace = measured(job.pace, event, now)
         with self._changed:
             if isinstance(event, ClipReady):
-                job.ready = event.clip
+                job.ready, job.frames, job.preview = event.clip, event.frames, None
             status = replace(after(job.status, event, now), eta_s=job.eta_s)
             job.tell(stopping(status) if job.stopping else status)
 
@@ -309,8 +364,9 @@ class JobQueue:
         """At start: let those who were interrupted wait again, in order, the one that was worked on first."""
         waiting = []
         for job in unfinished:
-            job.folder.sweep(job.ready, ended=False)
-            if 0 < job.ready == job.status.clips:  # only the last line was missing
+            whole = 0 < job.ready == job.status.clips  # only the last line is missing
+            job.folder.sweep(job.ready, ended=whole)
+            if whole:
                 self._end(job, Finished(job.folder.result), job.worked_s)
             elif job.stopping:
                 self._end(job, Cancelled(), job.worked_s)
@@ -347,7 +403,7 @@ class JobQueue:
         job.measured = _measured(job)
         _log(event, job.id[:8])
         with self._changed:
-            job.ended_at = time.time()
+            job.ended_at, job.preview = time.time(), None
             job.tell(after(job.status, event, now))
         if job.unwanted:
             self._forget(job)

@@ -40,7 +40,9 @@ def render(
                 on_frames(event.frames)
             yield StageChanged("encode", event.clip)
             yield _keep(event, started, request, files)
-            files.forget_motion(before=event.clip)  # not earlier: until it is told, work goes on from the older one
+            # Not earlier: until it is told, work goes on from the older one. The last clip leaves none: a longer video
+            # goes on from the one before it.
+            files.forget_motion(before=event.clip if event.motion is not None else event.clip - 1)
     yield Finished(files.result)
 
 
@@ -53,7 +55,8 @@ def _keep(event: ClipFrames, started: Started, request: GenerationRequest, files
         files.save_motion(clip, event.motion)
     seconds = shown / FRAMES_PER_SECOND
     settings = settings_of(request, started.seed)
-    join_clips(clips, request.audio, request.audio_start, seconds, files.result, settings)
+    partial = clip < plan.clips
+    join_clips(clips, request.audio, request.audio_start, seconds, files.result, settings, partial)
     return ClipReady(clip, plan.clips, files.result, shown)
 
 

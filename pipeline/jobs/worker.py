@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipeline.errors import UserError
-from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage
-from pipeline.jobs.queue import Job, JobQueue
+from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
+from pipeline.jobs.queue import Job, JobQueue, Preview
 from pipeline.jobs.rendering import render
+from pipeline.media.picture import small_jpeg
 from pipeline.request import GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -131,9 +132,11 @@ class Worker:
         resume = job.folder.resume(job.ready)
         seed = job.status.seed  # drawn before an interruption
         request = job.request if seed is None else job.request.model_copy(update={"seed": seed})
-        with closing(render(model.generate, request, job.folder.path, resume)) as events:
+        with closing(render(model.generate, request, job.folder.path, resume, job.folder.keep_thumbnail)) as events:
             for event in events:
                 self.queue.record(job, event)
+                if isinstance(event, StepDone) and event.draw and event.step % 2 == 0 and job.is_watched:
+                    job.preview = preview_of(event)
                 if isinstance(event, Finished):
                     return
                 if job.stopping or self._stopping.is_set():
@@ -142,6 +145,15 @@ class Worker:
             self.queue.record(job, Cancelled())
         else:
             self.queue.put_back(job)
+
+
+def preview_of(step: StepDone) -> Preview | None:
+    """What the clip is becoming; None, and a line in the log, where that cannot be drawn: the job goes on."""
+    try:
+        return Preview(step.clip, step.step, small_jpeg(step.draw()))
+    except Exception:
+        logger.exception("There is no preview")
+        return None
 
 
 def _why_no_model(error: Exception) -> str:

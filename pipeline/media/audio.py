@@ -21,14 +21,16 @@ from pipeline.media.ffmpeg import (
     describe,
     input_arguments,
     reading,
+    run,
 )
-from pipeline.media.files import check_input, shown
+from pipeline.media.files import check_input, shown, whole_or_absent
 from pipeline.request import MIN_AUDIO_SECONDS
 
 HEARD_RATE = 16_000  # samples a second that the model hears
 SAMPLE_RATES = (1_000, 192_000)  # the lowest and highest that are accepted
 CARRIED_RATE = 48_000  # the highest of a video's sound track
 FULL_SCALE = 0.999  # a sample this large is taken for cut off
+OPENING_S = 0.1
 PIECE_SAMPLES = 1 << 18  # decoded at a time
 ACCEPTED = "WAV, MP3, FLAC, OGG, M4A or WebM sound"
 
@@ -52,6 +54,7 @@ class AudioFacts:
     clipped: float  # share of samples, of all channels, at full scale
     sample_rate: int
     channels: int
+    opening_rms: float  # of the first OPENING_S of the mono mix
 
 
 def read_speech(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -78,12 +81,15 @@ def measure_audio(
     """
     track = open_track(path)
     _check_announced(path, track, start_s, duration_s, max_seconds)
-    count, peak, energy, clipped = 0, 0.0, 0.0, 0
+    count, peak, energy, clipped, opening_rms = 0, 0.0, 0.0, 0, None
     for piece in _pieces(path, track, start_s, duration_s):
         size = np.abs(piece)
         count += len(piece)
         peak = max(peak, float(size.max()))
-        energy += float(np.square(piece.mean(axis=1), dtype=np.float64).sum())
+        squares = np.square(piece.mean(axis=1), dtype=np.float64)
+        energy += float(squares.sum())
+        if opening_rms is None:
+            opening_rms = math.sqrt(squares[: round(OPENING_S * track.sample_rate) or 1].mean())
         clipped += int(np.count_nonzero(size >= FULL_SCALE))
         if count > round(max_seconds * track.sample_rate, 3):
             raise _too_long(path, f"more than {max_seconds:g} s", max_seconds)
@@ -98,6 +104,7 @@ def measure_audio(
         clipped=clipped / (count * track.channels),
         sample_rate=track.sample_rate,
         channels=track.channels,
+        opening_rms=opening_rms,
     )
 
 
@@ -116,6 +123,24 @@ def sound_filter(path: Path, start_s: float, seconds: float) -> str:
     if track.sample_rate > CARRIED_RATE:
         filters.append(f"aresample={CARRIED_RATE}")
     return ",".join(filters)
+
+
+def join_sound(first: Path, start_s: float, seconds: float, second: Path, output: Path) -> None:
+    """Write exactly `seconds` of `first` from `start_s` on, then all of `second`, as 24-bit WAV.
+
+    At the higher of the two rates, up to 48 kHz. The file is whole or absent. Raises InvalidRequest and DiskFull.
+    """
+    tracks = open_track(first), open_track(second)
+    rate = min(CARRIED_RATE, max(track.sample_rate for track in tracks))
+    layout = "mono" if all(track.channels == 1 for track in tracks) else "stereo"
+    common = f"aresample={rate},aformat=sample_fmts=s32:channel_layouts={layout}"
+    graph = f"[0:a:0]{sound_filter(first, start_s, seconds)},{common}[a];[1:a:0]{common}[b];[a][b]concat=v=0:a=1"
+    with whole_or_absent(output) as part:
+        arguments = [*input_arguments(first, SOUND), *input_arguments(second, SOUND), "-filter_complex", graph]
+        try:
+            run([*arguments, "-map_metadata", "-1", "-c:a", "pcm_s24le", "-f", "wav", "-y", f"file:{part}"])
+        except FfmpegFailed:
+            raise _unreadable(second) from None
 
 
 def open_track(path: Path) -> SoundTrack:

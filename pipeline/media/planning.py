@@ -1,18 +1,22 @@
 """A request with its files opened and checked: what it comes to, and what its author may want to know before."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image
 
 from pipeline.media.audio import AudioFacts, measure_audio
-from pipeline.media.portrait import open_portrait
+from pipeline.media.picture import small_jpeg
+from pipeline.media.portrait import Crop, crop_of, open_portrait
 from pipeline.media.pose import check_pose_video
-from pipeline.request import ClipPlan, GenerationRequest, plan_clips
+from pipeline.request import SIZES, ClipPlan, GenerationRequest, plan_clips
 
 SILENT = 0.0005  # root mean square; 66 dB below full scale
 QUIET = 0.01  # 40 dB below full scale
 CLIPPED = 0.005  # share of samples at full scale
+LOUD_START = 0.25  # of the whole part's root mean square, in its first moment
+LONG_S, LARGE_AREA = 120, SIZES["480p"]
 SMALL_SIDE = 256  # pixels
 AT_ONCE = threading.BoundedSemaphore(2)  # a picture of 80 megapixels takes a gigabyte while it is opened
 
@@ -24,6 +28,8 @@ class PlannedRequest:
     plan: ClipPlan
     hints: tuple[str, ...]
     audio: AudioFacts
+    sketch: bytes  # the portrait as a small JPEG
+    crop: Crop  # of it
 
 
 def plan_request(request: GenerationRequest, max_audio_seconds: float) -> PlannedRequest:
@@ -38,22 +44,33 @@ def plan_request(request: GenerationRequest, max_audio_seconds: float) -> Planne
         if request.pose_video is not None:
             check_pose_video(request.pose_video)
     plan = plan_clips(request, (portrait.height, portrait.width), audio.seconds)
-    return PlannedRequest(plan, _hints(portrait, audio), audio)
+    crop = crop_of(portrait.height, portrait.width, plan.height, plan.width)
+    hints = (*_about_audio(audio, plan), *_about_portrait(portrait))
+    return PlannedRequest(plan, hints, audio, small_jpeg(portrait), crop)
 
 
-def _hints(portrait: Image.Image, audio: AudioFacts) -> tuple[str, ...]:
-    hints = []
+def _about_audio(audio: AudioFacts, plan: ClipPlan) -> Iterator[str]:
     if audio.rms < SILENT:
-        hints.append("The audio is silent: the lips will hardly move.")
+        yield "The audio is silent: the lips will hardly move."
     elif audio.rms < QUIET:
-        hints.append("The audio is very quiet: noise in it may move the lips; a louder recording works better.")
-    if audio.clipped > CLIPPED:
-        hints.append(
-            "The audio is clipped: it was recorded too loud and is distorted; a softer recording works better."
+        yield "The audio is very quiet: noise in it may move the lips; a louder recording works better."
+    elif audio.opening_rms > LOUD_START * audio.rms:
+        yield (
+            "The first words start at once: the mouth may miss them; "
+            "a quarter of a second of silence before them works better."
         )
+    if audio.clipped > CLIPPED:
+        yield "The audio is clipped: it was recorded too loud and is distorted; a softer recording works better."
+    if plan.seconds > LONG_S and plan.height * plan.width > LARGE_AREA:
+        yield (
+            f"{plan.seconds / 60:.0f} minutes at {plan.width}x{plan.height} take long, and colours may drift: "
+            "try the Preview first, or a smaller size."
+        )
+
+
+def _about_portrait(portrait: Image.Image) -> Iterator[str]:
     if min(portrait.size) < SMALL_SIDE:
-        hints.append(
+        yield (
             f"The portrait is small ({portrait.width}x{portrait.height} pixels): "
             f"one of at least {SMALL_SIDE} on each side gives a clearer face."
         )
-    return tuple(hints)

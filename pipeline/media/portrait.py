@@ -1,6 +1,7 @@
 """Pictures in: a user's portrait, upright and opaque, and how it fills the video's frame."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,23 @@ def fit_portrait(image: Image.Image, height: int, width: int) -> np.ndarray:
     top, left = round((rows - height) / 2), round((columns - width) / 2)
     scaled = image.resize((columns, rows), Image.Resampling.BILINEAR)
     return np.array(scaled.crop((left, top, left + width, top + height)))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of a picture that the model sees, in shares of its width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def crop_of(image_height: int, image_width: int, height: int, width: int) -> Crop:
+    """What `fit_portrait` cuts out of an image of that size for a frame of `height` x `width`."""
+    rows, columns = cover_size(image_height, image_width, height, width)
+    shares = width / columns, height / rows
+    return Crop((1 - shares[0]) / 2, (1 - shares[1]) / 2, *shares)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

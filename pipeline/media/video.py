@@ -46,15 +46,23 @@ def write_clip(frames: np.ndarray, path: Path) -> None:
 
 
 def join_clips(
-    clips: Sequence[Path], audio: Path, start_s: float, seconds: float, output: Path, settings: Mapping[str, Any]
+    clips: Sequence[Path],
+    audio: Path,
+    start_s: float,
+    seconds: float,
+    output: Path,
+    settings: Mapping[str, Any],
+    partial: bool = False,
 ) -> None:
     """Join clips from `write_clip` into an MP4 with `seconds` of the sound in `audio` from `start_s` on.
 
     The frames are exactly the clips' (they are not encoded again); silence follows where the sound ends early.
     `settings` (what JSON can hold; no paths, no secrets) and that AI made the video go into the metadata, nothing from
-    the audio file does. The file is whole or absent. Raises DiskFull, and InvalidRequest if the audio is unreadable.
+    the audio file does; a video that is `partial`, for clips are missing at its end, says so. The file is whole or
+    absent. Raises DiskFull, and InvalidRequest if the audio is unreadable.
     """
-    note = json.dumps({"maker": MAKER, "ai_generated": True, "settings": dict(settings)})
+    note = json.dumps({"maker": MAKER, "ai_generated": True, "partial": partial, "settings": dict(settings)})
+    title = f"{TITLE} (partial)" if partial else TITLE
     with whole_or_absent(output) as part:
         arguments = [
             *("-f", "concat", "-safe", "0", "-protocol_whitelist", "file,pipe", "-i", "pipe:0"),
@@ -62,14 +70,14 @@ def join_clips(
             *("-map", "0:v:0", "-c:v", "copy"),
             *("-map", "1:a:0", "-c:a", "aac", "-b:a", SOUND_BITRATE, "-af", sound_filter(audio, start_s, seconds)),
             *("-map_metadata", "-1", "-map_chapters", "-1"),
-            *("-metadata", f"title={TITLE}", "-metadata", f"description={STATEMENT}", "-metadata", f"comment={note}"),
+            *("-metadata", f"title={title}", "-metadata", f"description={STATEMENT}", "-metadata", f"comment={note}"),
             *("-f", "mp4", "-movflags", "+faststart", "-y", f"file:{part}"),
         ]
         run(arguments, said_to_it=_playlist(clips), limit_s=JOINING_LIMIT_S)
 
 
-def read_settings_from(path: Path) -> dict[str, Any] | None:
-    """The settings that `join_clips` wrote into an MP4, or None if it is not one of ours.
+def read_note_from(path: Path) -> dict[str, Any] | None:
+    """What `join_clips` wrote into an MP4: "ai_generated", "partial", "settings"; None if it is not one of ours.
 
     Raises InvalidRequest if the file is not a video that can be read.
     """
@@ -83,7 +91,7 @@ def read_settings_from(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     ours = isinstance(note, dict) and note.get("maker") == MAKER and isinstance(note.get("settings"), dict)
-    return note["settings"] if ours else None
+    return note if ours else None
 
 
 def _encode(frames: np.ndarray, target: Path, log: TextIO) -> int:

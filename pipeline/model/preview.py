@@ -31,7 +31,7 @@ def draw(latents: torch.Tensor, colours: torch.Tensor) -> np.ndarray:
 
 
 def clean_guess(scheduler: SchedulerMixin) -> torch.Tensor:
-    """The clean latents as the last step's prediction has them, (1, 16, F, h, w): what `scheduler` works with itself."""
+    """The clean latents (1, 16, F, h, w) as the last step predicts them: what `scheduler` works with itself."""
     return scheduler.model_outputs[-1]
 
 

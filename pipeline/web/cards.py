@@ -1,12 +1,17 @@
 """The parts of the page that tell how things stand, as HTML. Everything that comes from outside is escaped."""
 
-from collections.abc import Iterable
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from pipeline.events import ModelState
 from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import Status
 from pipeline.media.planning import PlannedRequest
+from pipeline.request import SIZES, GenerationRequest
 from pipeline.store.catalogue import ModelEntry
 from pipeline.store.progress import in_units, share_in_units
 
@@ -22,29 +27,64 @@ MODEL_PHASES = {
 STAGES = {
     None: "Starting",
     "text": "Reading the prompt",
-    "speech": "Listening to the voice",
+    "speech": "Listening to the audio",
     "portrait": "Looking at the portrait",
     "denoise": "Drawing the frames",
     "decode": "Developing the frames",
     "encode": "Writing the video",
 }
 MOVING = ("checking", "waiting", "downloading", "loading")
-ENDINGS = {"finished": "Finished", "failed": "Failed", "cancelled": "Cancelled"}
+STATES = {
+    "queued": "Waiting",
+    "running": "In the making",
+    "finished": "Finished",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
 SHARE_OF_STEPS = 0.9  # in the bar of a clip
-NOTHING_YET = "Your video appears here."
+NOTHING_YET = "Add a portrait and audio, or click an example; here you see how far your video is."
+NO_VIDEOS_YET = "The videos that you make in this browser are listed here."
+SETTING_NAMES = {
+    "prompt": "Prompt",
+    "negative_prompt": "Negative prompt",
+    "max_area": "Size",
+    "steps": "Steps",
+    "guidance": "Guidance",
+    "seed": "Seed",
+    "solver": "Solver",
+    "shift": "Shift",
+    "audio_start": "Audio from",
+    "audio_duration": "Length of the audio",
+    "max_clips": "Most clips",
+    "frames_per_clip": "Frames per clip",
+    "sync_lead_frames": "Sync lead",
+    "first_frame": "First frame",
+}
+ALWAYS_SHOWN = ("prompt", "max_area", "steps", "guidance", "seed")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the card of a job shows besides its status."""
+
+    ahead: int = 0  # jobs that come before one that waits
+    done: int = 0  # clips
+    picture: str = ""  # the address of a picture of what the present clip is becoming, or of what has become of it
+    becoming: bool = False  # the former
+    video: str = ""  # the address of the video so far
 
 
 def model_card(state: ModelState, entry: ModelEntry) -> str:
     """The model and how far it is from being usable."""
     parts = [
-        f'<div class="card model {state.state}" role="status"><div class="line">',
+        f'<div class="card model {state.state}"><div class="line">',
         f"<strong>{escape(entry.title)}</strong>",
         f'<span class="badge">{MODEL_PHASES[state.state]}</span></div>',
     ]
     if state.bytes_total and state.state in MOVING:
-        parts += [_bar(state.bytes_done / state.bytes_total), _note(_progress_of(state))]
+        parts += [_bar(state.bytes_done / state.bytes_total, "The model"), _note(_progress_of(state))]
     elif state.state in MOVING:
-        parts.append(_bar(None))
+        parts.append(_bar(None, "The model"))
     if state.message and state.state != "ready":
         parts.append(f'<p class="said">{escape(state.message[0].upper() + state.message[1:])}</p>')
     return "".join(parts) + "</div>"
@@ -77,30 +117,45 @@ def _progress_of(state: ModelState) -> Iterable[str]:
         yield f"attempt {state.attempt}"
 
 
-def job_card(status: Status | None, ahead: int = 0) -> str:
-    """How far a job is; `ahead` jobs come before one that waits."""
+def job_card(status: Status | None, shown: Shown = Shown()) -> str:
+    """How far a job is, with a picture; its data tell the player what to play."""
     if status is None:
         return f'<div class="card job none"><p class="note">{NOTHING_YET}</p></div>'
-    title, notes, share = _told(status, ahead)
+    title, notes, share = _told(status, shown)
+    data = f'data-job="{status.job[:8]}" data-video="{escape(shown.video)}"'
     return (
-        f'<div class="card job {status.state}" role="status"><div class="line"><strong>{title}</strong>'
-        f'<span class="clip">{_clip_of(status)}</span></div>{_bar(share)}{_note(notes)}</div>'
+        f'<div class="card job {status.state}" {data}>{_picture(status, shown)}<div class="told">'
+        f'<div class="line"><strong>{title}</strong><span class="clip">{_clip_of(status)}</span></div>'
+        f"{_bar(share, 'The video')}{_note(notes)}</div></div>"
     )
 
 
-def _told(status: Status, ahead: int) -> tuple[str, list[str], float]:
+def _picture(status: Status, shown: Shown) -> str:
+    if not shown.picture:
+        return '<div class="picture"></div>'
+    what = f"What clip {status.clip} is becoming" if shown.becoming else "A frame of the video"
+    kind = "becoming" if shown.becoming else "made"
+    return f'<div class="picture {kind}"><img src="{escape(shown.picture)}" alt="{what}"></div>'
+
+
+def jpeg_url(jpeg: bytes) -> str:
+    """An address that holds the picture itself."""
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+
+
+def _told(status: Status, shown: Shown) -> tuple[str, list[str], float]:
     """The card's title, its notes, and the share of the work that is done."""
     seed = [] if status.seed is None else [f"seed {status.seed}"]
     took = [f"{duration(status.elapsed_s)} of work"] if status.elapsed_s else []
     if status.state == "queued":
-        return "In the queue", [_place(status, ahead)], _share_done(status)
+        return "In the queue", [_place(status, shown.ahead)], _share_done(status)
     if status.state == "running":
         return STAGES[status.stage], list(_running_notes(status)), _share_done(status)
     if status.state == "finished":
         return "Finished", took + seed, 1.0
     why = [] if status.state == "cancelled" else [status.message]
-    kept = ["the clips that are done are kept"] if status.state == "cancelled" and status.clip > 1 else []
-    return ENDINGS[status.state], why + kept + took, _share_done(status)
+    kept = [f"{_clips(shown.done)} of {status.clips} kept as a partial video"] if shown.done else []
+    return STATES[status.state], why + kept + took, _share_done(status)
 
 
 def _place(status: Status, ahead: int) -> str:
@@ -125,8 +180,12 @@ def _clip_of(status: Status) -> str:
     if not status.clips or status.state == "queued":
         return ""
     if status.state == "finished":
-        return f"{status.clips} {'clip' if status.clips == 1 else 'clips'}"
+        return _clips(status.clips)
     return f"clip {max(status.clip, 1)} of {status.clips}"
+
+
+def _clips(count: int) -> str:
+    return f"{count} {'clip' if count == 1 else 'clips'}"
 
 
 def _share_done(status: Status) -> float:
@@ -136,17 +195,80 @@ def _share_done(status: Status) -> float:
     return (status.clip - 1 + SHARE_OF_STEPS * status.step / status.steps) / status.clips
 
 
+def settings_card(request: GenerationRequest, seed: int | None, defaults: Mapping[str, Any]) -> str:
+    """What a video was made with: what matters most, and all else that is not as usual."""
+    told = {name: getattr(request, name) for name in SETTING_NAMES} | {"seed": "to be drawn" if seed is None else seed}
+    rows = [
+        f"<div><dt>{label}</dt><dd>{escape(_in_words(name, told[name]))}</dd></div>"
+        for name, label in SETTING_NAMES.items()
+        if name in ALWAYS_SHOWN or told[name] != defaults.get(name)
+    ]
+    return f'<dl class="settings">{"".join(rows)}</dl>'
+
+
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "all"
+    if name == "max_area":
+        named = next((size for size, pixels in SIZES.items() if pixels == value), None)
+        return named or f"up to {value:,} pixels"
+    return f"{value:g} s" if name in ("audio_start", "audio_duration") else str(value)
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """A video in the list of a browser's own."""
+
+    status: Status
+    done: int  # clips
+    prompt: str
+    at: float  # seconds since 1970, when it was asked for
+    picture: str  # the address of its thumbnail, "" where there is none
+
+
+def gallery(entries: Iterable[GalleryEntry], chosen: str | None) -> str:
+    """The browser's videos, newest first, each a button; the page's script puts in the times."""
+    buttons = "".join(_gallery_button(entry, entry.status.job == chosen) for entry in entries)
+    return f'<div class="gallery">{buttons}</div>' if buttons else f'<p class="note">{NO_VIDEOS_YET}</p>'
+
+
+def _gallery_button(entry: GalleryEntry, chosen: bool) -> str:
+    status = entry.status
+    picture = f'<img src="{escape(entry.picture)}" alt="">' if entry.picture else ""
+    partial = status.state in ("cancelled", "failed") and entry.done
+    kept = f", {entry.done} of {_clips(status.clips)} kept" if partial else ""
+    pressed = json.dumps(chosen)
+    return (
+        f'<button type="button" class="entry {status.state}" data-job="{status.job}" aria-pressed="{pressed}">'
+        f'<span class="thumb">{picture}</span><span class="text"><span class="prompt">{escape(entry.prompt)}</span>'
+        f'<span class="badge">{STATES[status.state]}{kept}</span>'
+        f'<time data-at="{entry.at:.0f}"></time></span></button>'
+    )
+
+
 def plan_line(planned: PlannedRequest, expected_work_s: float | None) -> str:
-    """What a request comes to, and what the user may want to know before."""
+    """What a request comes to, what the model sees of the portrait, and what may disappoint."""
     plan = planned.plan
-    clips = f"{plan.clips} {'clip' if plan.clips == 1 else 'clips'}"
-    text = f"{planned.audio.seconds:.1f} s of audio: {clips}, {plan.width}x{plan.height}, {plan.frames} frames"
+    size = f"{plan.width}x{plan.height}"
+    text = f"{planned.audio.seconds:.1f} s of audio: {_clips(plan.clips)}, {size}, {plan.frames} frames"
     if expected_work_s is None:
         text += "; how long that takes is known after the first video"
     else:
         text += f"; it takes about {duration(expected_work_s)}"
     hints = "".join(f"<li>{escape(hint)}</li>" for hint in planned.hints)
-    return f'<div class="plan"><p>{text}</p>{f"<ul>{hints}</ul>" if hints else ""}</div>'
+    words = f'<div class="words"><p>{text}</p>{f"<ul>{hints}</ul>" if hints else ""}</div>'
+    return f'<div class="plan">{_crop_figure(planned)}{words}</div>'
+
+
+def _crop_figure(planned: PlannedRequest) -> str:
+    crop, size = planned.crop, f"{planned.plan.width}x{planned.plan.height}"
+    sides = {"left": crop.left, "top": crop.top, "width": crop.width, "height": crop.height}
+    place = ";".join(f"{side}:{100 * share:.2f}%" for side, share in sides.items())
+    alt = f"The portrait; what lies in the frame becomes the video, {size} pixels"
+    picture = f'<img src="{jpeg_url(planned.sketch)}" alt="{alt}">'
+    return f'<div class="crop">{picture}<span class="seen" style="{place}"></span></div>'
 
 
 def plan_hint(text: str) -> str:
@@ -159,12 +281,15 @@ def plan_error(sentence: str) -> str:
     return f'<div class="plan wrong" role="alert"><p>{escape(sentence)}</p></div>'
 
 
-def _bar(share: float | None) -> str:
+def _bar(share: float | None, what: str) -> str:
     """A bar of which `share` (0 to 1) is done; None: nobody knows how much."""
     if share is None:
-        return '<div class="bar unknown" role="progressbar"><div></div></div>'
+        return f'<div class="bar unknown" role="progressbar" aria-label="{what}"><div></div></div>'
     percent = f"{round(100 * min(max(share, 0.0), 1.0), 1):g}"
-    return f'<div class="bar" role="progressbar" aria-valuenow="{percent}"><div style="width: {percent}%"></div></div>'
+    return (
+        f'<div class="bar" role="progressbar" aria-label="{what}" aria-valuenow="{percent}">'
+        f'<div style="width: {percent}%"></div></div>'
+    )
 
 
 def _note(parts: str | Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from pipeline.events import ModelState
 from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import ENDED, Status
 from pipeline.request import GenerationRequest
-from pipeline.web.studio import NAMES, Studio, told_to_user
+from pipeline.web.studio import NAMES, Studio, told_to_user, uploaded_file
 
 Json = dict[str, Any]
 
@@ -97,6 +97,19 @@ class Endpoints:
         with told_to_user():
             return asdict(self.studio.queue.cancel(_job_id(job)))
 
+    def extend(self, *, job: Any, audio: Any) -> str:
+        """Continue a finished video with more audio; the id of the new job comes at once.
+
+        It keeps all clips of the first video but the last, which is made again with the new audio behind it.
+        """
+        with told_to_user():
+            return self.studio.queue.continue_with(_job_id(job), uploaded_file("audio", audio))
+
+    def delete(self, job: Any) -> None:
+        """Stop a job if need be, and remove all that is kept of it."""
+        with told_to_user():
+            self.studio.queue.delete(_job_id(job))
+
     def history(self, jobs: Any) -> list[Json]:
         """How far several jobs are, the newest first; those that do not exist (any more) are left out."""
         with told_to_user():
@@ -121,8 +134,8 @@ class Endpoints:
         return (status.state in ENDED, video.stat().st_mtime_ns) if video else None
 
     def _video(self, job: str) -> Json | None:
-        video = self.studio.queue.video(job)
-        return gr.FileData(path=str(self.studio.videos.copy_of(video))).model_dump() if video else None
+        video = self.studio.video(self.studio.queue.status(job))
+        return gr.FileData(path=str(video)).model_dump() if video else None
 
 
 def _job_id(value: Any) -> str:
@@ -147,6 +160,8 @@ def add_endpoints(studio: Studio) -> None:
     _add(endpoints.status, job, status)
     _add(endpoints.result, job, _value("video", FILE, "H.264 and AAC in MP4"))
     _add(endpoints.cancel, job, status)
+    _add(endpoints.extend, job | {"audio": _file("audio", "an audio file, of which all is used")}, job["job"])
+    _add(endpoints.delete, job)
     _add(endpoints.history, jobs, statuses)
     _add(endpoints.model, {}, _value("model", _schema_of(ModelState), "the model's state"))
     _add(endpoints.stay, {}, _value("idle", _schema_of(IdleState), "when the machine stops; null: it does not"))
@@ -172,11 +187,16 @@ def _asked(names: Iterable[str], studio: Studio) -> dict[str, Api]:
         schema = schemas["max_area" if name == "size" else name]
         description = schema["description"].replace("the path of ", "")
         kind = {"anyOf": [{"type": "string"}, {"type": "integer"}]} if name == "size" else schema
-        values[name] = _value(name, FILE if name in EXAMPLE_FILES else kind, description, studio.defaults.get(name))
-        if name in EXAMPLE_FILES:
-            example = {"path": EXAMPLE_FILES[name], "url": EXAMPLE_FILES[name], "meta": {"_type": "gradio.FileData"}}
-            values[name].example_payload = partial(dict, example)
+        is_file = name in EXAMPLE_FILES
+        values[name] = _file(name, description) if is_file else _value(name, kind, description, studio.defaults[name])
     return values
+
+
+def _file(name: str, description: str) -> Api:
+    value = _value(name, FILE, description)
+    example = {"path": EXAMPLE_FILES[name], "url": EXAMPLE_FILES[name], "meta": {"_type": "gradio.FileData"}}
+    value.example_payload = partial(dict, example)
+    return value
 
 
 def _value(name: str, schema: Json, description: str, default: Any = None) -> Api:

@@ -1,4 +1,4 @@
-"""The form: portrait, voice and prompt, and all other settings folded away."""
+"""The form: portrait, audio, prompt and a preset, and all other settings folded away."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ import gradio as gr
 from gradio.components.base import Component
 
 from pipeline.request import SIZES
-from pipeline.web.studio import MORE_NAMES
+from pipeline.web.presets import HIGH, PREVIEW, STANDARD
 
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
 
-def build_form(defaults: dict[str, Any]) -> dict[str, Component]:
-    """The inputs by the name of their value, laid out where this is called.
+def build_inputs(defaults: dict[str, Any]) -> dict[str, Component]:
+    """The inputs that everybody needs by the name of their value, laid out where this is called.
 
     Uploads stay as they are: nothing is converted, a photograph keeps its orientation tag.
     """
@@ -21,12 +21,26 @@ def build_form(defaults: dict[str, Any]) -> dict[str, Component]:
         portrait = gr.Image(
             label="Portrait", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=280, buttons=[]
         )
-        audio = gr.Audio(label="Voice", type="filepath", sources=["upload", "microphone"], buttons=[])
+        with gr.Column(min_width=240):
+            audio = gr.Audio(
+                label="Audio", type="filepath", sources=["upload", "microphone"], buttons=[], elem_id="audio"
+            )
+            with gr.Row(elem_id="part"):
+                start = gr.Number(defaults["audio_start"], label="Start", info="Seconds", step=0.1, min_width=100)
+                length = _optional_number("Length", "Seconds; empty: all")
     prompt = gr.Textbox(defaults["prompt"], label="Prompt", lines=2, max_length=4000)
+    return {"portrait": portrait, "audio": audio, "prompt": prompt, "audio_start": start, "audio_duration": length}
+
+
+def build_presets() -> gr.Radio:
+    """The presets, of which the standard one holds at first."""
+    return gr.Radio([PREVIEW, STANDARD, HIGH], value=STANDARD, label="Quality", elem_id="preset")
+
+
+def build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
+    """All other settings by the name of their value, folded away."""
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        advanced = _build_advanced(defaults)
-    inputs = {"portrait": portrait, "audio": audio, "prompt": prompt} | advanced
-    return {name: inputs[name] for name in MORE_NAMES}
+        return _build_advanced(defaults)
 
 
 def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
@@ -47,9 +61,6 @@ def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
         solvers = ["unipc", "dpm++"]
         inputs["solver"] = gr.Dropdown(solvers, value=defaults["solver"], label="Solver", info="unipc is the usual one")
         inputs["shift"] = number("shift", "Shift", "0.1 to 20", step=0.1)
-    with gr.Row():
-        inputs["audio_start"] = number("audio_start", "Start of the audio", "Seconds", step=0.1)
-        inputs["audio_duration"] = _optional_number("Length of the audio", "Seconds; empty for all of it")
     with gr.Row():
         inputs["max_clips"] = _optional_number("Most clips", "Empty for as many as needed")
         inputs["frames_per_clip"] = number("frames_per_clip", "Frames per clip", "4, 8, ... 160", precision=0, step=4)
@@ -72,10 +83,10 @@ def _size(default: str | int) -> gr.Dropdown:
 
 def _optional_number(label: str, info: str) -> gr.Textbox:
     """A number that may be left empty: gr.Number makes a 0 of that as soon as it is seen."""
-    return gr.Textbox(label=label, info=info)
+    return gr.Textbox(label=label, info=info, min_width=100)
 
 
 def example_pairs() -> list[list[str]]:
-    """[portrait, voice] of each example: the files of EXAMPLES, paired in their order."""
+    """[portrait, audio] of each example: the files of EXAMPLES, paired in their order."""
     portraits, voices = (sorted(EXAMPLES.glob(pattern)) for pattern in ("*.png", "*.wav"))
     return [[str(portrait), str(voice)] for portrait, voice in zip(portraits, voices, strict=False)]

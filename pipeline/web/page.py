@@ -5,32 +5,41 @@ stream), so a page behind whatever proxy, after whatever break, is right again a
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pipeline.web.cards import job_card, model_card, notice_line, plan_error, plan_hint, plan_line
+from pipeline.web.cards import gallery, job_card, model_card, notice_line, plan_error, plan_hint, plan_line
 from pipeline.web.endpoints import add_endpoints
-from pipeline.web.form import build_form, example_pairs
-from pipeline.web.studio import Studio, told_to_user
-from pipeline.web.view import BUSY_SECONDS, REMEMBERED_JOBS, History, KnownJob, Video, View, known_jobs, look
+from pipeline.web.form import build_advanced, build_inputs, build_presets, example_pairs
+from pipeline.web.presets import presets
+from pipeline.web.studio import MORE_NAMES, Studio, told_to_user, uploaded_file
+from pipeline.web.view import BUSY_SECONDS, REMEMBERED_JOBS, KnownJob, View, known_jobs, look
 
 TITLE = "Talking video"
-STYLE = Path(__file__).parents[2] / "assets" / "style.css"
+ASSETS = Path(__file__).parents[2] / "assets"
+STYLE, PLAYER, GALLERY, LABELS = (ASSETS / name for name in ("style.css", "player.js", "gallery.js", "labels.js"))
 SYSTEM_FONTS = [gr.themes.Font(name) for name in ("ui-sans-serif", "system-ui", "sans-serif")]
 FIXED_FONTS = [gr.themes.Font(name) for name in ("ui-monospace", "monospace")]
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=FIXED_FONTS).set(
     button_primary_background_fill="*primary_700",  # white on it reads well; on the theme's own it does not
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
-    button_primary_background_fill_hover_dark="*primary_600",
-    body_text_color_subdued="*neutral_500",
+    button_primary_background_fill_hover_dark="*primary_800",
+    body_text_color_subdued="*neutral_600",
+    block_info_text_color="*neutral_600",
+    input_placeholder_color="*neutral_500",
 )
-NOTHING_TO_PLAN = plan_hint("Add a portrait and a voice: what will be made of them is told here.")
-FILES_MISSING = "Add a portrait and a voice first."
+NOTHING_TO_PLAN = plan_hint("Add a portrait and audio: what will be made of them is told here.")
+FILES_MISSING = "Add a portrait and audio first."
+PLAYER_SKELETON = (
+    '<div class="player"><p class="note">Your video appears here, clip by clip.</p><img alt="" hidden>'
+    '<video controls playsinline preload="metadata" aria-label="The video" hidden></video></div>'
+    '<p class="unseen" role="status"></p>'
+)
 KEPT_SECONDS = 86_400  # that an upload or a video lies in Gradio's cache; the jobs keep their own copies
 FOLLOWERS = 40  # that Gradio lets run at once besides those that follow the jobs of a full queue
 
@@ -39,6 +48,9 @@ SHOW_JOB = """() => {
   if (document.querySelector(".plan.wrong")) return;
   document.getElementById("job").scrollIntoView({behavior: "smooth", block: "nearest"});
 }"""
+SHOW_FORM = '() => document.getElementById("inputs").scrollIntoView({behavior: "smooth", block: "nearest"})'
+ASK_TO_DELETE = '(shown, _) => [shown, confirm("Delete this video and all that is kept of it?")]'
+NOW = "(_, ...values) => [performance.now(), ...values]"
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
 
@@ -51,25 +63,47 @@ def build_page(studio: Studio) -> gr.Blocks:
     return page.queue()
 
 
+class Turns:
+    """Whose answer counts where a browser asks for several at once: that of the last, by the browser's own clock.
+
+    Requests overtake each other on their way, and so do the answers.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def note(self, asked: float) -> None:
+        """Somebody has asked at `asked`."""
+        self._last = max(self._last, asked)
+
+    def is_last(self, asked: float) -> bool:
+        """Whether nobody is known to have asked after that."""
+        return asked >= self._last
+
+
 class Page:
     """The parts of the page, and what happens when they are used."""
 
     def __init__(self, studio: Studio, blocks: gr.Blocks) -> None:
         self.studio = studio
+        self.jobs = gr.BrowserState([], storage_key="talking-video-jobs", secret="of this browser")
+        self.shown = gr.State(None)  # the View that this page has
+        self.chosen = gr.State(None)  # the id of the job that its visitor wants to see
+        self.turns = gr.State(Turns())  # of the plans
+        self.asked = gr.Number(0, visible=False)  # when a plan was asked for
+        self.timer = gr.Timer(BUSY_SECONDS)
         self._build_top()
         with gr.Row(elem_id="columns"):
             with gr.Column(min_width=320):
                 self._build_form()
             with gr.Column(min_width=320):
                 self._build_result()
-        self.jobs = gr.BrowserState([], storage_key="talking-video-jobs", secret="of this browser")
-        self.shown = gr.State(None)
-        self.timer = gr.Timer(BUSY_SECONDS)
-        self._wire(blocks)
+        self._wire_form()
+        self._wire_result(blocks)
 
     def _build_top(self) -> None:
         with gr.Row(elem_id="top"):
-            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
+            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title", js_on_load=LABELS.read_text())
             self.model = gr.HTML(model_card(self.studio.worker.model_state, self.studio.entry), elem_id="model")
             self.go_on = gr.Button("Try again", visible=False, elem_id="go-on", min_width=120, scale=0)
         if self.studio.entry.notice:
@@ -79,7 +113,11 @@ class Page:
             self.stay = gr.Button("Keep it running", visible=False, elem_id="stay", min_width=160, scale=0)
 
     def _build_form(self) -> None:
-        self.form = build_form(self.studio.defaults)
+        defaults = self.studio.defaults
+        inputs = build_inputs(defaults)
+        self.preset = build_presets()
+        inputs |= build_advanced(defaults)
+        self.form = {name: inputs[name] for name in MORE_NAMES}
         self.plan = gr.HTML(NOTHING_TO_PLAN, elem_id="plan")
         self.generate = gr.Button("Generate", variant="primary", elem_id="generate")
         self.examples = gr.Examples(
@@ -92,40 +130,76 @@ class Page:
 
     def _build_result(self) -> None:
         self.job = gr.HTML(job_card(None), elem_id="job")
-        self.video = gr.Video(label="Video", interactive=False, height=420, elem_id="video", buttons=[])
         with gr.Row(elem_id="actions"):
-            self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", min_width=120)
-            self.download = gr.DownloadButton("Download", visible=False, elem_id="download", min_width=120)
-        self.history = gr.Radio([], label="Your videos", visible=False, elem_id="history")
+            self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", min_width=110)
+            self.download = gr.DownloadButton("Download", visible=False, elem_id="download", min_width=110)
+        gr.HTML(PLAYER_SKELETON, elem_id="video", js_on_load=PLAYER.read_text())
+        self.settings = gr.HTML("", elem_id="settings")
+        with gr.Row(elem_id="next"):
+            self.again = gr.Button("Use these settings again", visible=False, size="sm", min_width=160)
+            self.more = gr.UploadButton(
+                "Continue with more audio", file_types=["audio"], visible=False, size="sm", min_width=160
+            )
+            self.delete = gr.Button("Delete", visible=False, size="sm", min_width=80)
+        self.said = gr.HTML(
+            "", elem_id="said"
+        )  # what went wrong with what the buttons above and the file below ask for
+        gr.HTML("<h2>Your videos</h2>", elem_id="history-title")
+        self.history = gr.HTML(gallery((), None), elem_id="history", js_on_load=GALLERY.read_text())
+        self.dropped = gr.File(
+            label="Settings from a video: drop an MP4 that was made here",
+            file_types=[".mp4"],
+            height=150,
+            elem_id="dropped",
+        )
+        self.sure = gr.Checkbox(visible=False)
 
-    def _wire(self, blocks: gr.Blocks) -> None:
+    def _wire_form(self) -> None:
         fields = list(self.form.values())
         measured = [field.change for name, field in self.form.items() if name not in ("prompt", "negative_prompt")]
-        gr.on(measured, self.show_plan, fields, self.plan, trigger_mode="always_last", **QUIET)
+        inputs = [self.asked, self.turns, *fields]
+        planning = {"fn": self.show_plan, "inputs": inputs, "outputs": self.plan, "js": NOW, **QUIET}
+        gr.on(measured, **planning)
+        preset = [self.form[name] for name in ("size", "steps", "max_clips")]
+        self.preset.input(self.take_preset, self.preset, preset, **QUIET).then(**planning)
+        gr.on([field.input for field in preset], lambda: None, None, self.preset, **QUIET)
+        form = [self.said, *fields, self.preset]
+        again = self.again.click(self.use_again, self.shown, form, **QUIET)
+        read = self.dropped.upload(self.read_settings, self.dropped, [self.dropped, *form], **QUIET)
+        for filled in (again, read):
+            filled.then(**planning).then(fn=None, js=SHOW_FORM)
 
-        submitting = {
-            "fn": self.submit,
-            "inputs": [self.jobs, *fields],
-            "outputs": [self.jobs, self.history, self.plan],
-        }
-        submitted = [self.generate.click(**submitting, **QUIET)]
-        submitted.append(self.examples.load_input_event.then(**submitting, **QUIET))
-        cancelled = self.cancel.click(self.cancel_job, self.history, **QUIET)
-        gone_on = self.go_on.click(self.studio.worker.go_on, **QUIET)
-        stayed = self.stay.click(self.studio.idle.stay if self.studio.idle else None, **QUIET)
+    def _wire_result(self, blocks: gr.Blocks) -> None:
+        given = {"inputs": [self.jobs, *self.form.values()], "outputs": [self.jobs, self.chosen, self.plan]}
+        submitted = [self.generate.click(self.submit, **given, **QUIET)]
+        submitted.append(self.examples.load_input_event.then(self.submit, **given, **QUIET))
+        longer = {"inputs": [self.jobs, self.shown, self.more], "outputs": [self.said, self.jobs, self.chosen]}
+        submitted.append(self.more.upload(self.make_longer, **longer, **QUIET))
         for event in submitted:
             event.then(**self._looking()).then(fn=None, js=SHOW_JOB)
-        for event in (cancelled, gone_on, stayed):
+        changed = [self.cancel.click(self.cancel_job, self.shown, **QUIET)]
+        changed.append(self.delete.click(self.delete_job, [self.shown, self.sure], js=ASK_TO_DELETE, **QUIET))
+        changed.append(self.go_on.click(self.studio.worker.go_on, **QUIET))
+        changed.append(self.stay.click(self.studio.idle.stay if self.studio.idle else None, **QUIET))
+        changed.append(self.history.select(choose, None, self.chosen, **QUIET))
+        for event in changed:
             event.then(**self._looking())
-        gr.on([blocks.load, self.timer.tick, self.history.input], **self._looking())
+        gr.on([blocks.load, self.timer.tick], **self._looking())
 
     def _looking(self) -> dict[str, Any]:
-        seen = [self.idle, self.stay, self.model, self.go_on, self.job, self.cancel]
-        seen += [self.video, self.download, self.history, self.timer]
-        inputs = [self.jobs, self.history, self.shown]
+        seen = [self.idle, self.stay, self.model, self.go_on, self.job, self.cancel, self.again, self.delete]
+        seen += [self.more, self.download, self.settings, self.history, self.timer]
+        inputs = [self.jobs, self.chosen, self.shown]
         return {"fn": self.refresh, "inputs": inputs, "outputs": [*seen, self.shown], **QUIET}
 
-    def show_plan(self, *values: Any) -> str:
+    def show_plan(self, asked: Any, turns: Turns, *values: Any) -> Any:
+        """What the form comes to, unless it has changed meanwhile: fields change one by one, plans take a moment."""
+        asked = float(asked) if isinstance(asked, int | float) else 0.0
+        turns.note(asked)
+        told = self._plan_told(values)
+        return told if turns.is_last(asked) else gr.skip()
+
+    def _plan_told(self, values: Iterable[Any]) -> str:
         """The line that says what the form comes to, or what is wrong with it."""
         given = dict(zip(self.form, values, strict=True))
         if not given["portrait"] or not given["audio"]:
@@ -138,6 +212,11 @@ class Page:
         except gr.Error as error:
             return plan_error(error.message)
 
+    def take_preset(self, name: Any) -> list[Any]:
+        """The size, steps and most clips of the preset `name`; nothing changes for a name that is none."""
+        values = presets(self.studio.defaults).get(str(name), {})
+        return [_field(values, name) for name in ("size", "steps", "max_clips")]
+
     def submit(self, stored: Any, *values: Any) -> tuple[Any, Any, Any]:
         """Submit what the form says: the browser's jobs with the new one, which is chosen; or what is wrong."""
         given = dict(zip(self.form, values, strict=True))
@@ -148,47 +227,108 @@ class Page:
                 job = self.studio.submit(given)
         except gr.Error as error:
             return gr.skip(), gr.skip(), plan_error(error.message)
-        jobs = [KnownJob(job, time.time()), *known_jobs(stored)]
-        return [asdict(job) for job in jobs[:REMEMBERED_JOBS]], job, gr.skip()
+        return _with_new(job, stored), job, gr.skip()
 
-    def cancel_job(self, chosen: Any) -> None:
+    def make_longer(self, stored: Any, shown: View | None, audio: Any) -> list[Any]:
+        """Continue the video that is shown with the uploaded `audio`: the browser's jobs with the new one."""
+
+        def made() -> list[Any]:
+            job = self.studio.queue.continue_with(_job_of(shown), uploaded_file("audio", audio))
+            return [_with_new(job, stored), job]
+
+        return _or_said(made, 2)
+
+    def use_again(self, shown: View | None) -> list[Any]:
+        """Fill the form with what the job that is shown was made with."""
+        return _or_said(lambda: self._filled(self.studio.values_again(_job_of(shown))), len(self.form) + 1)
+
+    def read_settings(self, video: Any) -> list[Any]:
+        """Fill the form with the settings that the uploaded `video` carries; the files stay."""
+
+        def filled() -> list[Any]:
+            return self._filled(self.studio.values_in(uploaded_file("video", video)))
+
+        return [None, *_or_said(filled, len(self.form) + 1)]
+
+    def _filled(self, values: dict[str, Any]) -> list[Any]:
+        """The form's values, a field that is not among `values` left alone, and no preset."""
+        return [_field(values, name) for name in self.form] + [None]
+
+    def cancel_job(self, shown: View | None) -> None:
         """Stop the job that is shown."""
         with told_to_user():
-            self.studio.queue.cancel(str(chosen))
+            self.studio.queue.cancel(_job_of(shown))
+
+    def delete_job(self, shown: View | None, sure: Any) -> None:
+        """Remove the job that is shown, if its visitor is `sure`."""
+        if sure is True:
+            with told_to_user():
+                self.studio.queue.delete(_job_of(shown))
 
     def refresh(self, stored: Any, chosen: Any, shown: View | None) -> list[Any]:
-        """Look, and change what differs from what this page has `shown`: a video that is watched must not restart."""
+        """Look, and change what differs from what this page has `shown`."""
         with told_to_user():
-            return self._changes(look(self.studio, known_jobs(stored), chosen), shown)
+            return _changes(look(self.studio, known_jobs(stored), chosen), shown)
 
-    def _changes(self, view: View, shown: View | None) -> list[Any]:
-        def update(name: str, made_of: Callable[[Any], Any]) -> Any:
-            value = getattr(view, name)
-            return gr.skip() if shown and getattr(shown, name) == value else made_of(value)
 
-        video = update("video", self._served)
+def choose(event: gr.EventData) -> str:
+    """The id of the job that was picked in the gallery."""
+    return str(event._data.get("job")) if isinstance(event._data, dict) else ""
 
-        return [
-            update("idle", str),
-            update("idle", lambda line: _visible(bool(line))),
-            update("model", str),
-            update("go_on", lambda label: gr.update(value=label or "", visible=label is not None)),
-            update("job", str),
-            update("active", _visible),
-            video,
-            update("video", lambda _: gr.update(value=video, visible=video is not None)),
-            update("history", _choices),
-            update("next_look_s", lambda seconds: gr.update(value=seconds)),
-            view,
-        ]
 
-    def _served(self, video: Video | None) -> str | None:
-        return str(self.studio.videos.copy_of(video.path)) if video else None
+def _changes(view: View, shown: View | None) -> list[Any]:
+    def update(name: str, made_of: Callable[[Any], Any]) -> Any:
+        value = getattr(view, name)
+        return gr.skip() if shown and getattr(shown, name) == value else made_of(value)
+
+    return [
+        update("idle", str),
+        update("idle", lambda line: _visible(bool(line))),
+        update("model", str),
+        update("go_on", lambda label: gr.update(value=label or "", visible=label is not None)),
+        update("job", str),
+        update("active", _visible),
+        update("ended", _visible),
+        update("ended", _visible),
+        update("whole", _visible),
+        update("download", lambda video: gr.update(value=str(video) if video else None, visible=video is not None)),
+        update("settings", str),
+        update("history", str),
+        update("next_look_s", lambda seconds: gr.update(value=seconds)),
+        view,
+    ]
+
+
+def _or_said(made: Callable[[], list[Any]], count: int) -> list[Any]:
+    """Nothing to say, and the `count` outputs that `made` gives; or what is wrong, and no output changed.
+
+    An error that was raised would cover every field that is an output.
+    """
+    try:
+        with told_to_user():
+            return ["", *made()]
+    except gr.Error as error:
+        return [plan_error(error.message), *[gr.skip()] * count]
+
+
+def _with_new(job: str, stored: Any) -> list[dict[str, Any]]:
+    jobs = [KnownJob(job, time.time()), *known_jobs(stored)]
+    return [asdict(job) for job in jobs[:REMEMBERED_JOBS]]
+
+
+def _job_of(shown: View | None) -> str:
+    return shown.chosen or "" if isinstance(shown, View) else ""
+
+
+def _field(values: dict[str, Any], name: str) -> Any:
+    """The update of the form's field `name`; a path stands for a file, and None empties a text."""
+    if name not in values:
+        return gr.skip()
+    value = values[name]
+    if value is None and name in ("audio_duration", "max_clips"):
+        return ""
+    return str(value) if isinstance(value, Path) else value
 
 
 def _visible(is_visible: bool) -> dict[str, Any]:
     return gr.update(visible=is_visible)
-
-
-def _choices(history: History) -> dict[str, Any]:
-    return gr.update(choices=list(history.labels), value=history.chosen, visible=bool(history.labels))

@@ -15,7 +15,9 @@ from fastapi.responses import JSONResponse
 from starlette.routing import Mount
 
 from pipeline.jobs.worker import Worker
+from pipeline.web.assistants import admitting, guard_assistants
 from pipeline.web.page import STYLE, THEME, build_page
+from pipeline.web.plain import job_routes
 from pipeline.web.signin import Doorkeeper
 from pipeline.web.studio import Studio
 
@@ -44,20 +46,26 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     _add_health(site, studio.worker)
     page = build_page(studio)
     page.has_launched = True  # or Gradio would not check in a mounted page that files were uploaded
-    return gr.mount_gradio_app(
+    doorkeeper = Doorkeeper(*credentials) if credentials else None
+    gr.mount_gradio_app(
         site,
         page,
         path="/",
-        auth=Doorkeeper(*credentials).admits if credentials else None,
+        auth=doorkeeper.admits if doorkeeper else None,
         max_file_size=LARGEST_UPLOAD,
         footer_links=["api", "settings"],
         run_history=False,
         ssr_mode=False,
-        mcp_server=False,
+        mcp_server=True,
         enable_monitoring=False,
         theme=THEME,
         css_paths=Path(STYLE),
     )
+    pages = next(route.app for route in site.routes if isinstance(route, Mount))
+    admits = admitting(pages, doorkeeper)
+    guard_assistants(pages, page.mcp_server_obj, admits, credentials)
+    site.router.routes[:0] = job_routes(studio.queue, admits)  # before the page's, which take all addresses
+    return site
 
 
 class SiteServer(uvicorn.Server):

@@ -1,5 +1,6 @@
 """What the page and the API do: check a request, plan it, submit it. Both speak of the same named values."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from gradio.utils import get_upload_folder
 from pipeline.errors import InvalidRequest, UserError
 from pipeline.idle_stop import IdleStop
 from pipeline.jobs.queue import JobQueue
+from pipeline.jobs.status import Status
 from pipeline.jobs.worker import Worker
 from pipeline.media.planning import PlannedRequest, plan_request
+from pipeline.media.video import read_note_from
 from pipeline.request import SIZES, GenerationRequest
 from pipeline.store.catalogue import ModelEntry
-from pipeline.web.videos import ServedVideos
+from pipeline.web.served_files import ServedFiles
 
 logger = getLogger(__name__)
 
@@ -38,16 +41,18 @@ class Studio:
     worker: Worker
     entry: ModelEntry
     idle: IdleStop | None = None  # what stops this machine when there is nothing to do
-    videos: ServedVideos = field(default_factory=ServedVideos)
+    files: ServedFiles = field(default_factory=ServedFiles)
 
     @property
     def defaults(self) -> dict[str, Any]:
         """The value of each name where none is given: the model's own, over the standard ones."""
+        return values_of(self.fields)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The same by the names of the request's fields."""
         fields = {name: field.get_default() for name, field in GenerationRequest.model_fields.items()}
-        fields |= self.entry.defaults
-        area = fields.pop("max_area")
-        size = next((name for name, pixels in SIZES.items() if pixels == area), area)
-        return {name: (size if name == "size" else fields[name]) for name in MORE_NAMES if name not in FILES}
+        return fields | dict(self.entry.defaults)
 
     def request(self, values: Mapping[str, Any]) -> GenerationRequest:
         """The request that `values` (name -> what was typed or uploaded) stand for; None is a value not given.
@@ -63,9 +68,46 @@ class Studio:
         """What `request` comes to. Raises InvalidRequest."""
         return plan_request(request, self.queue.max_audio_seconds)
 
+    def video(self, status: Status) -> Path | None:
+        """A copy of the job's video, whole or so far, by a name that tells what it is; None before the first clip."""
+        video = self.queue.video(status.job)
+        if video is None:
+            return None
+        partial = self.queue.clips_done(status.job) < status.clips
+        return self.files.copy_of(video, file_name(self.queue.request(status.job).prompt, status.seed, partial))
+
+    def values_again(self, job: str) -> dict[str, Any]:
+        """The values that a job was made with, its seed among them, with copies of its files. Raises UnknownJob."""
+        request, seed = self.queue.request(job), self.queue.status(job).seed
+        files = {name: getattr(request, name) for name in FILES}
+        copies = {name: self.files.copy_of(file) if file and file.is_file() else None for name, file in files.items()}
+        return values_of(request.model_dump() | {"seed": -1 if seed is None else seed}) | copies
+
+    def values_in(self, video: Path) -> dict[str, Any]:
+        """The values that a video of this program says it was made with. Raises InvalidRequest for other files."""
+        note = read_note_from(video)
+        if note is None:
+            raise InvalidRequest("This MP4 was not made by this program, or its settings were lost on the way.")
+        settings = {name: value for name, value in note["settings"].items() if name in self.fields}
+        files = {"portrait": video, "audio": video, "pose_video": None}
+        return values_of(GenerationRequest.parse({**self.fields, **settings, **files}).model_dump())
+
     def submit(self, values: Mapping[str, Any]) -> str:
         """Let a new job wait for its turn; gives its id. Raises InvalidRequest, QueueFull or DiskFull."""
         return self.queue.submit(self.request(values))
+
+
+def values_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a form shows of a request's fields, without the files: an area by its name where it has one."""
+    area = fields["max_area"]
+    size = next((name for name, pixels in SIZES.items() if pixels == area), area)
+    return {name: (size if name == "size" else fields[name]) for name in MORE_NAMES if name not in FILES}
+
+
+def file_name(prompt: str, seed: int | None, partial: bool) -> str:
+    """The name that a video is saved under: what is said to be seen, the seed, and whether it is whole."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "talking-video"
+    return f"{words}-seed-{seed}{'-partial' if partial else ''}.mp4"
 
 
 def uploaded_file(name: str, value: Any) -> Path:

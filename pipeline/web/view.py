@@ -1,19 +1,20 @@
 """What one browser is shown at one moment, computed anew each time; the page sends only what has changed."""
 
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.events import ModelState
 from pipeline.jobs.status import ENDED, Status
 from pipeline.store.progress import in_units
-from pipeline.web.cards import duration, idle_line, job_card, model_card
+from pipeline.web.cards import GalleryEntry, Shown, gallery, idle_line, job_card, jpeg_url, model_card, settings_card
+from pipeline.web.served_files import address_of
 from pipeline.web.studio import Studio
 
 REMEMBERED_JOBS = 50  # of one browser
 BUSY_SECONDS, IDLE_SECONDS = 1.0, 5.0  # between two looks
+SHORT_PROMPT = 60  # letters of one in the gallery
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,6 @@ class KnownJob:
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video file in one of its versions: it grows with every clip."""
-
-    path: Path
-    version: int
-
-
-@dataclass(frozen=True)
-class History:
-    """The jobs of a browser, the newest first, as (label, id), and the one that is shown."""
-
-    labels: tuple[tuple[str, str], ...]
-    chosen: str | None
-
-
-@dataclass(frozen=True)
 class View:
     """All that can change on the page by itself."""
 
@@ -49,8 +34,12 @@ class View:
     go_on: str | None  # what the button says that the model waits for
     job: str  # HTML
     active: bool  # whether the job can be cancelled
-    video: Video | None
-    history: History
+    ended: bool  # whether there is a job that can be deleted, and whose settings can be used again
+    whole: bool  # whether it can be continued
+    download: Path | None  # the video, by the name that it is saved under
+    settings: str  # HTML
+    history: str  # HTML
+    chosen: str | None  # the id of the job that is shown
     next_look_s: float
 
 
@@ -71,14 +60,19 @@ def look(studio: Studio, jobs: list[KnownJob], chosen: Any) -> View:
     status = next((status for status in statuses if status.job == chosen), statuses[0] if statuses else None)
     state = studio.worker.model_state
     active = status is not None and status.state not in ENDED
+    shown, download = _shown(studio, status) if status else (Shown(), None)
     return View(
         idle=idle_line(studio.idle.state) if studio.idle else "",
         model=model_card(state, studio.entry),
         go_on=_go_on(state),
-        job=job_card(status, _jobs_ahead(studio, status)),
+        job=job_card(status, shown),
         active=active,
-        video=_video_of(studio, status),
-        history=History(tuple(_labels(studio, statuses, jobs)), status.job if status else None),
+        ended=status is not None and not active,
+        whole=status is not None and status.state == "finished",
+        download=download,
+        settings=settings_card(studio.queue.request(status.job), status.seed, studio.fields) if status else "",
+        history=gallery(_entries(studio, statuses, jobs), status.job if status else None),
+        chosen=status.job if status else None,
         next_look_s=BUSY_SECONDS if active or state.state != "ready" else IDLE_SECONDS,
     )
 
@@ -89,29 +83,28 @@ def _go_on(state: ModelState) -> str | None:
     return "Try again" if state.state == "failed" else None
 
 
-def _jobs_ahead(studio: Studio, status: Status | None) -> int:
-    if status is None or status.state != "queued":
+def _shown(studio: Studio, status: Status) -> tuple[Shown, Path | None]:
+    """What the job's card shows besides its status, and the video in the file that is saved."""
+    preview = studio.queue.look_at(status.job)
+    thumbnail = studio.queue.thumbnail(status.job)
+    picture = jpeg_url(preview.jpeg) if preview else address_of(studio.files.copy_of(thumbnail)) if thumbnail else ""
+    shown = Shown(_jobs_ahead(studio, status), studio.queue.clips_done(status.job), picture, preview is not None)
+    video = studio.video(status)
+    return (replace(shown, video=address_of(video)), video) if video else (shown, None)
+
+
+def _jobs_ahead(studio: Studio, status: Status) -> int:
+    if status.state != "queued":
         return 0
     running = sum(other.state == "running" for other in studio.queue.all())
     return status.position - 1 + running
 
 
-def _video_of(studio: Studio, status: Status | None) -> Video | None:
-    path = studio.queue.video(status.job) if status else None
-    return Video(path, path.stat().st_mtime_ns) if path else None
-
-
-def _labels(studio: Studio, statuses: Iterable[Status], jobs: Iterable[KnownJob]) -> Iterable[tuple[str, str]]:
+def _entries(studio: Studio, statuses: Iterable[Status], jobs: Iterable[KnownJob]) -> Iterable[GalleryEntry]:
     submitted = {job.job: job.at for job in jobs}
     for status in statuses:
         prompt = studio.queue.request(status.job).prompt
-        short = prompt if len(prompt) <= 40 else prompt[:39] + "…"
-        yield f"{short} · {status.state} · {_ago(time.time() - submitted[status.job])}", status.job
-
-
-def _ago(seconds: float) -> str:
-    if seconds < 60:
-        return "just now"
-    if seconds < 86_400:
-        return f"{duration(seconds // 60 * 60 if seconds < 3600 else seconds // 3600 * 3600)} ago"
-    return f"{seconds // 86_400:.0f} d ago"
+        short = prompt if len(prompt) <= SHORT_PROMPT else prompt[: SHORT_PROMPT - 1] + "…"
+        thumbnail = studio.queue.thumbnail(status.job)
+        picture = address_of(studio.files.copy_of(thumbnail)) if thumbnail else ""
+        yield GalleryEntry(status, studio.queue.clips_done(status.job), short, submitted[status.job], picture)

@@ -61,6 +61,7 @@ class Script:
     def __init__(self, before: Callable[[Event], None] = lambda event: None):
         self.before = before
         self.resumed: list[int] = []  # the clip after which each call went on
+        self.drawn = 0  # previews
         self.closed = threading.Event()  # a generation has ended, one way or the other
 
     def prepare(self, report: Callable[[ModelState], None]) -> "Script":
@@ -89,13 +90,17 @@ class Script:
     def _clip(self, clip: int, plan: ClipPlan, seed: int, steps: int, motion: MotionMemory) -> Iterator[Event]:
         yield StageChanged("denoise", clip)
         for step in range(1, steps + 1):
-            yield StepDone(clip, step, steps)
+            yield StepDone(clip, step, steps, self._draw)
         yield StageChanged("decode", clip)
         for done in (1, 2):
             yield FramesDecoded(clip, done, 2)
         pixels, motion = make_clip(clip, plan, seed, motion)
         yield ClipFrames(clip, pixels, motion if clip < plan.clips else None)
         return motion
+
+    def _draw(self) -> np.ndarray:
+        self.drawn += 1
+        return np.full((8, 8, 3), 200, np.uint8)
 
 
 def first_motion() -> MotionMemory:

@@ -119,8 +119,10 @@ def test_sweeping_keeps_what_counts(stored: StoredJob):
     always = {"request.json", "events.jsonl", "portrait.png", "audio.wav"}
     folder.sweep(1, ended=False)
     assert files_of(folder.path) == always | {"clip-0001.mp4", "motion-0001.npz", "result.mp4"}
+    (folder.path / "motion-0000.npz").write_bytes(b"0")
     folder.sweep(1, ended=True)
-    assert files_of(folder.path) == always | {"clip-0001.mp4", "result.mp4"}
+    assert files_of(folder.path) == always | {"clip-0001.mp4", "motion-0000.npz", "result.mp4"}
+    (folder.path / "motion-0000.npz").unlink()
     folder.sweep(0, ended=False)
     assert files_of(folder.path) == always
     folder.sweep(0, ended=True)

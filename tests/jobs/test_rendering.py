@@ -9,7 +9,7 @@ import pytest
 from pipeline.events import ClipFrames, ClipReady, Finished, Resume, StageChanged
 from pipeline.jobs.folder import JobFolder
 from pipeline.jobs.rendering import render
-from pipeline.media.video import read_settings_from
+from pipeline.media.video import read_note_from
 from pipeline.request import GenerationRequest
 
 from .scripted import DRAWN_SEED, Script, decoded, files_of, first_motion, make_clip
@@ -33,7 +33,7 @@ def test_each_clip_is_written_and_then_ready_and_the_video_so_far_grows(inputs: 
     ready = [ClipReady(1, 3, result, 5), ClipReady(2, 3, result, 13), ClipReady(3, 3, result, 20)]
     assert told == [ready[0], StageChanged("encode", 2), *ready[1:], Finished(result)]
     assert lengths == [5, 13, 20]
-    assert files_of(folder) == {"clip-0001.mp4", "clip-0002.mp4", "clip-0003.mp4", "result.mp4"}
+    assert files_of(folder) == {"clip-0001.mp4", "clip-0002.mp4", "clip-0003.mp4", "motion-0002.npz", "result.mp4"}
 
 
 def test_raw_frames_are_handed_over_before_the_cut(inputs: GenerationRequest, folder: Path):
@@ -68,7 +68,7 @@ def test_going_on_after_a_clip_gives_the_same_video(inputs: GenerationRequest, f
 
 def test_the_video_carries_the_settings_and_the_seed_but_no_paths(inputs: GenerationRequest, folder: Path):
     *_, finished = render(Script().generate, inputs, folder)
-    settings = read_settings_from(finished.video)
+    settings = read_note_from(finished.video)["settings"]
     assert settings["seed"] == DRAWN_SEED
     assert settings["frames_per_clip"] == 8
     assert not {"portrait", "audio", "pose_video"} & set(settings)

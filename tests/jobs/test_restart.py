@@ -19,9 +19,10 @@ from pipeline.request import GenerationRequest
 
 from .scripted import DRAWN_SEED, Gate, Script, at_step, decoded, files_of, follow
 
-FINAL_FILES = {"request.json", "events.jsonl", "portrait.png", "audio.wav", "result.mp4"} | {
-    f"clip-000{clip}.mp4" for clip in (1, 2, 3)
-}
+INPUTS = {"request.json", "events.jsonl", "portrait.png", "audio.wav"}
+FINAL_FILES = (
+    INPUTS | {f"clip-000{clip}.mp4" for clip in (1, 2, 3)} | {"motion-0002.npz", "result.mp4", "thumbnail.jpg"}
+)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_a_job_goes_through_its_stages_to_the_whole_video(
     kinds = {"Started", "StageChanged", "StepDone", "ClipReady", "Finished"}
     assert {type(line.event).__name__ for line in lines} == kinds
     clips = {"clip-0001.mp4", "clip-0002.mp4", "clip-0003.mp4"}
-    assert files_of(queue.folder / job) == ALWAYS | clips | {"result.mp4"}
+    assert files_of(queue.folder / job) == ALWAYS | clips | {"motion-0002.npz", "result.mp4", "thumbnail.jpg"}
 
 
 def test_two_jobs_are_done_one_after_the_other_each_with_its_own_video(
@@ -127,7 +127,7 @@ def test_cancelling_during_a_clip_keeps_the_clips_before(
     assert len(statuses) == 3  # now, the event that it waited at, the end
     assert script.closed.is_set()
     assert len(decoded(queue.video(job))) == 5
-    assert files_of(queue.folder / job) == ALWAYS | {"clip-0001.mp4", "result.mp4"}
+    assert files_of(queue.folder / job) == ALWAYS | {"clip-0001.mp4", "result.mp4", "thumbnail.jpg"}
 
 
 def test_cancelling_before_the_first_clip_leaves_no_half_written_file(

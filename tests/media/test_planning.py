@@ -1,5 +1,6 @@
 """Plans: every file is opened, and what may disappoint is said before."""
 
+import io
 import subprocess
 import sys
 import threading
@@ -22,8 +23,13 @@ from .samples import noise, write_movie, write_sound
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Any]:
     Image.new("RGB", (512, 512)).save(tmp_path / "face.png")
-    write_sound(tmp_path / "voice.wav", noise(7.4, 16_000), 16_000)
+    write_sound(tmp_path / "voice.wav", after_silence(noise(7.2, 16_000)), 16_000)
     return {"portrait": tmp_path / "face.png", "audio": tmp_path / "voice.wav"}
+
+
+def after_silence(samples: np.ndarray) -> np.ndarray:
+    """0.2 s of silence, then `samples`, at 16 kHz."""
+    return np.concatenate([np.zeros((3_200, 1)), samples])
 
 
 def planned(values: dict[str, Any], **more: Any) -> PlannedRequest:
@@ -63,15 +69,39 @@ def test_silence_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
 
 
 def test_quiet_sound_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
-    write_sound(inputs["audio"], noise(1.0, 16_000, level=0.003), 16_000)
+    write_sound(inputs["audio"], after_silence(noise(1.0, 16_000, level=0.003)), 16_000)
     (hint,) = planned(inputs).hints
     assert "very quiet" in hint
 
 
 def test_clipped_sound_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
-    write_sound(inputs["audio"], np.clip(noise(1.0, 16_000, level=0.3) * 4, -1, 0.99997), 16_000)
+    loud = np.clip(noise(1.0, 16_000, level=0.3) * 4, -1, 0.99997)
+    write_sound(inputs["audio"], after_silence(loud), 16_000)
     (hint,) = planned(inputs).hints
     assert "clipped" in hint
+
+
+def test_words_that_start_at_once_are_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    (hint,) = planned(inputs, audio_start=1.0).hints
+    assert "start at once" in hint
+
+
+def test_minutes_of_audio_at_a_large_size_are_allowed_with_a_hint(inputs: dict[str, Any]) -> None:
+    write_sound(inputs["audio"], after_silence(noise(130, 16_000)), 16_000)
+    Image.new("RGB", (1280, 720)).save(inputs["portrait"])
+    assert planned(inputs).hints == ()
+    (hint,) = planned(inputs, max_area="720p").hints
+    assert hint.startswith("2 minutes at 1280x704 take long")
+
+
+def test_the_plan_shows_what_the_model_sees(inputs: dict[str, Any]) -> None:
+    Image.new("RGB", (900, 300), "teal").save(inputs["portrait"])
+    result = planned(inputs, max_area=256 * 128)
+    assert (result.plan.width, result.plan.height) == (256, 128)
+    assert (result.crop.left, result.crop.top) == pytest.approx(((1 - 256 / 384) / 2, 0))
+    assert (result.crop.width, result.crop.height) == pytest.approx((256 / 384, 1))
+    with Image.open(io.BytesIO(result.sketch)) as sketch:
+        assert sketch.size == (192, 64)
 
 
 def test_a_small_portrait_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None:

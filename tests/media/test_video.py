@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import DiskFull, InvalidRequest
 from pipeline.media.ffmpeg import FfmpegFailed
-from pipeline.media.video import join_clips, read_settings_from, write_clip
+from pipeline.media.video import join_clips, read_note_from, write_clip
 
 from .samples import ffmpeg, frames_of, noise, numbered, numbers, packet_times, sound_of, streams_of, write_movie
 from .samples import write_sound as write_audio
@@ -133,19 +133,25 @@ def test_where_the_sound_ends_early_silence_follows(tmp_path: Path, clips: list[
 
 
 def test_the_settings_can_be_read_back(result: Path) -> None:
-    assert read_settings_from(result) == SETTINGS
+    assert read_note_from(result)["settings"] == SETTINGS
 
 
 def test_long_settings_can_be_read_back(tmp_path: Path, folder: Path, clips: list[Path]) -> None:
     settings = {"prompt": "画" * 4000, "negative_prompt": "\ud800\0\r\n" * 1000}
     join_clips(clips[:1], folder / "voice.wav", 0, 1, tmp_path / "result.mp4", settings)
-    assert read_settings_from(tmp_path / "result.mp4") == settings
+    assert read_note_from(tmp_path / "result.mp4")["settings"] == settings
 
 
 def test_the_result_says_that_ai_made_it(result: Path) -> None:
     told = streams_of(result)
     assert "title           : AI-generated video" in told
     assert "description     : Made by AI" in told
+
+
+def test_a_partial_video_says_so(tmp_path: Path, folder: Path, clips: list[Path], result: Path) -> None:
+    join_clips(clips[:1], folder / "voice.wav", 0, 1, tmp_path / "part.mp4", {}, partial=True)
+    assert "title           : AI-generated video (partial)" in streams_of(tmp_path / "part.mp4")
+    assert [read_note_from(video)["partial"] for video in (tmp_path / "part.mp4", result)] == [True, False]
 
 
 def test_nothing_is_taken_over_from_the_sounds_own_tags(tmp_path: Path, clips: list[Path]) -> None:
@@ -160,15 +166,15 @@ def test_nothing_is_taken_over_from_the_sounds_own_tags(tmp_path: Path, clips: l
 )
 def test_other_videos_have_no_settings(tmp_path: Path, comment: str) -> None:
     write_movie(tmp_path / "film.mp4", 3, 16, "-metadata", f"comment={comment}")
-    assert read_settings_from(tmp_path / "film.mp4") is None
+    assert read_note_from(tmp_path / "film.mp4") is None
 
 
 def test_settings_of_what_is_not_a_video_are_refused(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_text("no film")
     with pytest.raises(InvalidRequest, match=r"^video: 'film.mp4' is not an MP4 video that can be read"):
-        read_settings_from(tmp_path / "film.mp4")
+        read_note_from(tmp_path / "film.mp4")
     with pytest.raises(InvalidRequest, match="there is no file"):
-        read_settings_from(tmp_path / "gone.mp4")
+        read_note_from(tmp_path / "gone.mp4")
 
 
 def test_nothing_temporary_remains(folder: Path, result: Path, clips: list[Path]) -> None:
@@ -200,7 +206,7 @@ def test_a_full_disk_spares_the_video_so_far(tmp_path: Path, folder: Path, clips
     with pytest.raises(DiskFull, match=r"'result\.mp4' is full"):
         join_clips(clips, folder / "voice.wav", 0, SECONDS, tmp_path / "result.mp4", {"seed": 2})
     assert list(tmp_path.iterdir()) == [tmp_path / "result.mp4"]
-    assert read_settings_from(tmp_path / "result.mp4") == {"seed": 1}
+    assert read_note_from(tmp_path / "result.mp4")["settings"] == {"seed": 1}
 
 
 def test_a_failing_encoder_is_noticed(tmp_path: Path) -> None:

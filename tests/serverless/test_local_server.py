@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from pipeline.media.pose import read_pose_frames
-from pipeline.media.video import read_settings_from
+from pipeline.media.video import read_note_from
 
 from ..file_server import FileServer
 from .conftest import PORTRAIT, S3, SMALLEST, SPEECH, Worker, free_port, local_api
@@ -51,7 +51,7 @@ def test_a_video_goes_to_the_bucket(ask: Callable[..., dict], worker: Worker, bu
     assert given.headers["content-type"] == "video/mp4"
     (tmp_path / "video.mp4").write_bytes(given.content)
     assert len(read_pose_frames(tmp_path / "video.mp4", 0, 100)) == 16
-    assert read_settings_from(tmp_path / "video.mp4")["seed"] == 11
+    assert read_note_from(tmp_path / "video.mp4")["settings"]["seed"] == 11
     assert worker.jobs_left == []
     assert "key-of-the-bucket" not in worker.log
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +142,22 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of tests/package.json, fetched with npm. Where that cannot be done, it is as with the browser."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(Path(__file__).parents[1] / "package.json", folder)
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=240)
+    except (OSError, subprocess.SubprocessError) as error:
+        why = f"The tests that need npm did not run: {error}. They need node, npm and a package registry."
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    return folder / "node_modules"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ class PacedModel:
             yield StageChanged("denoise", clip)
             for step in range(1, request.steps + 1):
                 self._wait()
-                yield StepDone(clip, step, request.steps)
+                yield StepDone(clip, step, request.steps, lambda: np.full((8, 8, 3), 200, np.uint8))
             yield StageChanged("decode", clip)
             yield FramesDecoded(clip, 1, 1)
             count = plan.frames_per_clip - (plan.warm_up_frames if clip == 1 else 0)

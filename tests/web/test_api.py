@@ -23,6 +23,7 @@ from .conftest import Served
 from .scripted import ENTRY, SEED, STEPS, write_portrait, write_voice
 
 ENDPOINTS = {"/generate", "/submit", "/status", "/result", "/cancel", "/history", "/plan", "/model", "/stay"}
+ENDPOINTS |= {"/extend", "/delete"}
 DEFAULTS = {
     "portrait": None,
     "audio": None,

@@ -9,13 +9,29 @@ from pipeline.events import FramesDecoded, ModelState, StageChanged
 from pipeline.jobs.status import Status, after, stopping
 from pipeline.media.audio import AudioFacts
 from pipeline.media.planning import PlannedRequest
-from pipeline.request import ClipPlan
-from pipeline.web.cards import duration, job_card, model_card, notice_line, plan_error, plan_line
+from pipeline.media.portrait import Crop
+from pipeline.request import ClipPlan, GenerationRequest
+from pipeline.web.cards import (
+    GalleryEntry,
+    Shown,
+    duration,
+    gallery,
+    job_card,
+    model_card,
+    notice_line,
+    plan_error,
+    plan_line,
+    settings_card,
+)
 
 from .scripted import ENTRY
 
 RUNNING = Status("0" * 32, "running", 0, "denoise", 2, 3, 5, 10, 90.0, 150.0, "Clip 2 of 3: step 5 of 10.", 7)
-FACTS = AudioFacts(seconds=7.42, peak=0.5, rms=0.1, sample_rate=16000, channels=1, clipped=0.0)
+FACTS = AudioFacts(seconds=7.42, peak=0.5, rms=0.1, sample_rate=16000, channels=1, clipped=0.0, opening_rms=0)
+
+
+CROP = Crop(left=0.25, top=0.0, width=0.5, height=1.0)
+REQUEST = GenerationRequest(portrait="x", audio="x")
 
 
 def text_of(html: str) -> str:
@@ -43,14 +59,16 @@ def test_a_job_that_is_to_end_says_so() -> None:
 def test_a_waiting_job_tells_its_place() -> None:
     waiting = Status("0" * 32, "queued", position=2, steps=10)
 
-    assert text_of(job_card(waiting, ahead=2)).endswith("2 jobs come before yours.")
-    assert text_of(job_card(replace(waiting, position=1), ahead=1)).endswith("1 job comes before yours.")
-    assert "model is ready" in job_card(replace(waiting, position=1), ahead=0)
+    assert text_of(job_card(waiting, Shown(ahead=2))).endswith("2 jobs come before yours.")
+    assert text_of(job_card(replace(waiting, position=1), Shown(ahead=1))).endswith("1 job comes before yours.")
+    assert "model is ready" in job_card(replace(waiting, position=1))
 
 
 def test_ends_tell_what_is_kept_and_why() -> None:
     assert text_of(job_card(replace(RUNNING, state="finished"))) == "Finished 3 clips 1 min 30 s of work · seed 7"
-    assert "the clips that are done are kept" in job_card(replace(RUNNING, state="cancelled"))
+    cancelled = text_of(job_card(replace(RUNNING, state="cancelled"), Shown(done=1)))
+    assert cancelled == "Cancelled clip 2 of 3 1 clip of 3 kept as a partial video · 1 min 30 s of work"
+    assert "kept" not in job_card(replace(RUNNING, state="cancelled"))
     assert "The disk is full." in job_card(replace(RUNNING, state="failed", message="The disk is full."))
 
 
@@ -74,13 +92,55 @@ def test_a_question_is_no_bar_and_a_download_that_stands_still_says_why() -> Non
 def test_the_plan_is_one_line_and_its_hints() -> None:
     plan = ClipPlan(height=448, width=832, frames=119, clips=2, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
 
-    line = plan_line(PlannedRequest(plan, ("The audio is silent.",), FACTS), 61.0)
+    line = plan_line(PlannedRequest(plan, ("The audio is silent.",), FACTS, b"jpeg", CROP), 61.0)
 
     assert (
         text_of(line) == "7.4 s of audio: 2 clips, 832x448, 119 frames; it takes about 1 min 1 s The audio is silent."
     )
-    unknown = plan_line(PlannedRequest(plan, (), FACTS), None)
+    unknown = plan_line(PlannedRequest(plan, (), FACTS, b"jpeg", CROP), None)
     assert text_of(unknown).endswith("119 frames; how long that takes is known after the first video")
+
+
+def test_the_plan_shows_what_the_model_sees_of_the_portrait() -> None:
+    plan = ClipPlan(height=448, width=832, frames=119, clips=2, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
+
+    line = plan_line(PlannedRequest(plan, (), FACTS, b"jpeg", CROP), None)
+
+    assert "left:25.00%;top:0.00%;width:50.00%;height:100.00%" in line
+    assert "what lies in the frame becomes the video, 832x448 pixels" in line
+    assert "data:image/jpeg;base64,anBlZw==" in line
+
+
+def test_a_card_shows_what_is_becoming_and_tells_the_player_what_there_is() -> None:
+    card = job_card(RUNNING, Shown(0, 1, "data:image/jpeg;base64,AA", True, "gradio_api/file=/x/a.mp4"))
+
+    assert 'class="picture becoming"><img src="data:image/jpeg;base64,AA" alt="What clip 2 is becoming"' in card
+    assert 'data-video="gradio_api/file=/x/a.mp4"' in card
+    assert RUNNING.job not in card
+
+
+def test_settings_are_those_that_matter_and_those_that_are_not_usual() -> None:
+    usual = {name: field.get_default() for name, field in GenerationRequest.model_fields.items()}
+
+    assert text_of(settings_card(REQUEST, 7, usual)) == (
+        "Prompt a person is talking Size 480p Steps 40 Guidance 4.5 Seed 7"
+    )
+    changed = REQUEST.model_copy(update={"first_frame": True, "audio_start": 2.5, "max_area": 5000, "solver": "dpm++"})
+    told = text_of(settings_card(changed, None, usual))
+    assert told.endswith("Seed to be drawn Solver dpm++ Audio from 2.5 s First frame yes")
+    assert "Size up to 5,000 pixels" in told
+
+
+def test_the_gallery_tells_the_videos_apart() -> None:
+    states = [("finished", 3), ("cancelled", 1), ("failed", 0), ("queued", 0)]
+    entries = [GalleryEntry(replace(RUNNING, state=state), done, "she sings", 5.0, "p.jpg") for state, done in states]
+
+    told = gallery(entries, None)
+
+    assert re.findall(r'badge">([^<]*)', told) == ["Finished", "Cancelled, 1 of 3 clips kept", "Failed", "Waiting"]
+    assert 'data-at="5"' in told
+    assert "The videos that you make in this browser are listed here." in gallery([], None)
+    assert 'aria-pressed="true"' in gallery(entries[:1], RUNNING.job)
 
 
 def test_what_comes_from_outside_is_escaped() -> None:
@@ -92,6 +152,8 @@ def test_what_comes_from_outside_is_escaped() -> None:
         model_card(ModelState("failed", evil, message=evil), entry),
         model_card(ModelState("downloading", evil, 1, 2, file=evil, message=evil), entry),
         job_card(replace(RUNNING, state="failed", message=evil)),
+        settings_card(REQUEST.model_copy(update={"prompt": evil}), 7, {}),
+        gallery([GalleryEntry(RUNNING, 1, evil, 0.0, "")], None),
     ):
         assert "<img" not in html
 

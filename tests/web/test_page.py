@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import ModelUnavailable
 
 from .conftest import Served
-from .scripted import STEPS, PacedModel
+from .scripted import SEED, STEPS, PacedModel
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -70,6 +70,7 @@ def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
     page.wait_for_function("() => document.querySelector('#video video').currentTime > 0.2")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == f"a-person-is-talking-seed-{SEED}.mp4"
     assert download.value.path().read_bytes()[4:8] == b"ftyp"
 
 
@@ -106,6 +107,27 @@ def test_a_video_that_is_watched_is_left_alone_until_there_is_more_of_it(
     assert page.locator("#video video").evaluate("video => video.watched && video.currentTime") == 2
 
 
+def test_a_longer_version_waits_until_the_viewer_stops_and_goes_on_where_they_stood(
+    served: Served, visit: Visit, portrait: Path, long_voice: Path
+) -> None:
+    page = visit(served.url)
+    generate(page, portrait, long_voice)
+    served.model.let(STEPS)
+    duration_of(page)
+    video = page.locator("#video video")
+    first = video.get_attribute("src")
+    video.evaluate("video => { video.muted = true; video.playbackRate = 0.1; video.currentTime = 2; video.play() }")
+    page.wait_for_function("() => document.querySelector('#video video').currentTime > 2")
+
+    served.model.let_all()
+    expect(page.locator("#job")).to_contain_text("Finished")
+    expect(video).to_have_attribute("src", first)
+    video.evaluate("video => video.pause()")
+
+    page.wait_for_function("() => document.querySelector('#video video').duration > 5.9")
+    page.wait_for_function("() => document.querySelector('#video video').currentTime >= 2")
+
+
 def test_cancel_ends_the_job_and_keeps_its_clips(
     served: Served, visit: Visit, portrait: Path, long_voice: Path
 ) -> None:
@@ -114,12 +136,12 @@ def test_cancel_ends_the_job_and_keeps_its_clips(
     served.model.let(STEPS)
     duration_of(page)
 
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator("#job")).to_contain_text("Stopping")
     served.model.let_all()
 
     expect(page.locator("#job")).to_contain_text("Cancelled")
-    expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
     assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
 
 
@@ -133,7 +155,7 @@ def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
     generate(second, portrait, voice)
 
     expect(second.locator("#job")).to_contain_text("1 job comes before yours")
-    expect(second.locator("#history input")).to_have_count(1)
+    expect(second.locator("#history .entry")).to_have_count(1)
     served.model.let_all()
     for page in (first, second):
         expect(page.locator("#job")).to_contain_text("Finished")
@@ -180,12 +202,13 @@ def test_an_older_video_is_shown_again(
     page = visit(served.url)
     generate(page, portrait, voice)
     expect(page.locator("#job")).to_contain_text("Finished")
+    expect(page.locator("#video video")).to_be_visible()
     served_first = page.locator("#video video").get_attribute("src")
     page.get_by_label("Prompt", exact=True).fill("she sings")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#history label").filter(has_text="she sings · finished")).to_have_count(1)
+    expect(page.locator("#history .entry").filter(has_text="she sings").filter(has_text="Finished")).to_have_count(1)
 
-    page.locator("#history label").filter(has_text="a person is talking").click()
+    page.locator("#history .entry").filter(has_text="a person is talking").click()
 
     expect(page.locator("#video video")).to_have_attribute("src", served_first)
 
@@ -244,7 +267,7 @@ def test_generate_asks_for_what_is_missing(served: Served, visit: Visit) -> None
 
     page.get_by_role("button", name="Generate").click()
 
-    expect(page.locator("#plan .wrong")).to_contain_text("Add a portrait and a voice first.")
+    expect(page.locator("#plan .wrong")).to_contain_text("Add a portrait and audio first.")
 
 
 def test_a_break_of_the_connection_is_got_over(served: Served, visit: Visit, portrait: Path, long_voice: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.web.videos import PATIENCE_S, ServedVideos
+from pipeline.web.served_files import PATIENCE_S, ServedFiles
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def contents(uploads: Path) -> list[bytes]:
 
 
 def test_an_unchanged_video_is_neither_read_nor_copied_again(uploads: Path, video: Path) -> None:
-    videos, times = ServedVideos(), video.stat().st_mtime_ns
+    videos, times = ServedFiles(), video.stat().st_mtime_ns
     copy = videos.copy_of(video)
     video.write_bytes(b"unseen")
     os.utime(video, ns=(times, times))
@@ -45,7 +45,7 @@ def test_an_unchanged_video_is_neither_read_nor_copied_again(uploads: Path, vide
 def test_a_video_that_has_grown_is_copied_and_the_version_before_can_be_fetched_for_a_while(
     uploads: Path, video: Path
 ) -> None:
-    videos = ServedVideos()
+    videos = ServedFiles()
     first = videos.copy_of(video)
     grow(video, b"two clips")
     second = videos.copy_of(video)
@@ -61,15 +61,15 @@ def test_a_video_that_has_grown_is_copied_and_the_version_before_can_be_fetched_
 
 
 def test_a_copy_that_was_cleared_away_is_made_again(uploads: Path, video: Path) -> None:
-    videos = ServedVideos()
+    videos = ServedFiles()
     videos.copy_of(video).unlink()
 
     assert videos.copy_of(video).read_bytes() == b"one clip"
 
 
 def test_a_copys_path_is_no_hint_to_the_videos(uploads: Path, video: Path) -> None:
-    copy = ServedVideos().copy_of(video)
+    copy = ServedFiles().copy_of(video)
 
     assert copy.is_relative_to(uploads)
     assert len(copy.parent.name) == 64
-    assert copy != ServedVideos().copy_of(video)
+    assert copy != ServedFiles().copy_of(video)
