@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from gradio_client import Client
 
+from .bench_watchers import FOLLOWERS, READERS, measure
 from .conftest import Served
 from .scripted import STEPS
 from .test_api import files
@@ -55,3 +56,12 @@ def test_strangers_are_told_nothing(serve: Callable[..., Served], portrait: Path
         assert httpx.get(served.url + path).status_code == 401, path
     assert httpx.get(f"{served.url}/jobs/{job}", headers=BASIC).json()["job"] == job
     assert httpx.get(f"{served.url}/jobs/{job}", cookies=dict(client.cookies)).json()["job"] == job
+
+
+def test_200_readers_and_10_followers_cost_the_server_next_to_nothing() -> None:
+    """In CPU time, which other programs on the machine do not touch; the benchmark looks at answer times as well."""
+    measured = measure(READERS, FOLLOWERS, pause_s=5.0, steps=10)
+
+    assert measured.answers >= READERS
+    assert measured.events >= 10 * FOLLOWERS
+    assert measured.share_of_core < 0.05
