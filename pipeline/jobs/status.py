@@ -21,7 +21,7 @@ ENDED: tuple[State, ...] = ("finished", "failed", "cancelled")
 
 STAGE_MESSAGES: dict[Stage, str] = {
     "text": "Reading the prompt.",
-    "speech": "Listening to the speech.",
+    "speech": "Listening to the audio.",
     "portrait": "Looking at the portrait.",
     "denoise": "denoising begins.",
     "decode": "decoding begins.",

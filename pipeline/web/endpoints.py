@@ -22,7 +22,7 @@ from pipeline.web.studio import NAMES, Studio, told_to_user, uploaded_file
 Json = dict[str, Any]
 
 FILE = {k: v for k, v in gr.FileData.model_json_schema().items() if k != "description"}
-EXAMPLE_FILES = {"portrait": "portrait.png", "audio": "voice.wav", "pose_video": "pose.mp4"}  # of the API page's code
+EXAMPLE_FILES = {"portrait": "portrait.png", "audio": "audio.wav", "pose_video": "pose.mp4"}  # of the API page's code
 PLAN_NAMES = ("audio", "portrait", "size", *(name for name in NAMES if name not in ("audio", "portrait", "size")))
 
 

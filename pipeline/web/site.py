@@ -20,6 +20,7 @@ from pipeline.web.page import STYLE, THEME, build_page
 from pipeline.web.plain import job_routes
 from pipeline.web.signin import Doorkeeper
 from pipeline.web.studio import Studio
+from pipeline.web.upload_room import upload_route
 
 LARGEST_UPLOAD = "500mb"
 CLOSE_SECONDS = 2  # that connections are waited for at the end
@@ -64,7 +65,8 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     pages = next(route.app for route in site.routes if isinstance(route, Mount))
     admits = admitting(pages, doorkeeper)
     guard_assistants(pages, page.mcp_server_obj, admits, credentials)
-    site.router.routes[:0] = job_routes(studio.queue, admits)  # before the page's, which take all addresses
+    # Before the page's own, which take all addresses.
+    site.router.routes[:0] = [*job_routes(studio.queue, admits), upload_route(pages)]
     return site
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class Served:
             async for _ in self.studio.queue.follow(job):
                 pass
 
-        asyncio.run(asyncio.wait_for(follow(), 30))
+        with ThreadPoolExecutor(1) as thread:  # this one has an event loop where the browser's tests ran before
+            thread.submit(asyncio.run, asyncio.wait_for(follow(), 30)).result()
 
 
 @pytest.fixture
