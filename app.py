@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pipeline.errors import UserError
 from pipeline.events import ModelState
 from pipeline.logs import log_to_stderr
-from pipeline.machine import asks_first, is_hosted, public_url
+from pipeline.machine import asks_first, is_follower, is_hosted, public_url
 from pipeline.preflight import Start, plan_start, require_machine
 from pipeline.sole_use import sole_use
 from pipeline.uploads import uploads_folder
@@ -20,6 +20,10 @@ from pipeline.uploads import uploads_folder
 def main() -> int:
     """Serve until the end; gives the exit status."""
     log_to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if is_follower():
+        from pipeline.model.parallel import follow_leader
+
+        return follow_leader()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals end the program in the same clean way
     try:
         start = plan_start(forgiving=is_hosted())

@@ -8,6 +8,7 @@ import sys
 from pipeline.commands import bench, doctor, download, generate, jobs
 from pipeline.errors import UserError
 from pipeline.logs import log_to_stderr
+from pipeline.machine import is_follower
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +16,14 @@ COMMANDS = (generate, download, doctor, jobs, bench)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; gives the exit status: 0, 1 for a failure, 2 for a request that is wrong."""
+    """Run one command; gives the exit status: 0, 1 for a failure, 2 for a request that is wrong.
+
+    Under torchrun the first process does that, and the others compute along.
+    """
+    if is_follower():
+        from pipeline.model.parallel import follow_leader
+
+        return follow_leader()
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Talking videos with Wan2.2-S2V.")
     parser.add_argument("--verbose", action="store_true", help="log what is done, and where an unexpected error arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -71,6 +71,11 @@ def look_at_gpu() -> Gpu:
     return Gpu(found, last_line)
 
 
+def is_follower() -> bool:
+    """Whether torchrun started this process beside a first one, to compute along."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
 def is_hosted() -> bool:
     """Whether this machine was set up to serve (a container, a pod, a Space): nobody sits at its terminal."""
     return any(os.environ.get(name) for name in ("RUNPOD_POD_ID", "RUNPOD_ENDPOINT_ID", "SPACE_ID", "container"))

@@ -42,12 +42,14 @@ def prepare_model(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
     from pipeline.model.loading import load_components
+    from pipeline.model.parallel import lead
     from pipeline.model.placement import choose_placement
     from pipeline.model.speech_to_video import SpeechToVideo
 
     placement = choose_placement(settings.memory, device, dtype)
     try:
-        model = SpeechToVideo(load_components(folder, placement, _loading(entry, report)), placement)
+        parts = load_components(folder, placement, _loading(entry, report))
+        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement))
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))

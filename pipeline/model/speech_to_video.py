@@ -29,11 +29,12 @@ from pipeline.model.conditions import (
     pose_pixels,
 )
 from pipeline.model.loading import Components
+from pipeline.model.parallel import Crew
 from pipeline.model.placement import Placement
 from pipeline.model.preview import clean_guess, draw, fit_colours
-from pipeline.model.sampling import denoise, guided, make_scheduler
+from pipeline.model.sampling import Predict, denoise, guided, guided_at_once, make_scheduler
 from pipeline.model.speech import SPEECH_RATE, HeardSpeech
-from pipeline.model.transformer import ClipConditions
+from pipeline.model.transformer import ClipConditions, stacked
 from pipeline.model.video_latents import decode_video, encode_video
 from pipeline.request import (
     FRAMES_PER_SECOND,
@@ -72,9 +73,11 @@ class _Performance:
 class SpeechToVideo:
     """A loaded model that makes one video at a time; `generate` is its whole interface."""
 
-    def __init__(self, components: Components, placement: Placement):
+    def __init__(self, components: Components, placement: Placement, crew: Crew | None = None):
+        """`crew`: several processes that compute the transformer together, with `components`' one as the first."""
         self.parts = components
         self.placement = placement
+        self.crew = crew
 
     @torch.inference_mode()
     def generate(self, request: GenerationRequest, resume: Resume | None = None) -> Iterator[Event]:
@@ -182,14 +185,19 @@ class SpeechToVideo:
     def _denoise(self, show: _Performance, clip: int, conditions: tuple[ClipConditions, ...]) -> Iterator[Event]:
         """Yields a StepDone after each step and returns the clean latents, fp32 (16, F, h, w)."""
         request, steps = show.request, show.request.steps
-        predictions = [partial(self.parts.transformer, clip=condition) for condition in conditions]
-        predict = predictions[0] if len(predictions) == 1 else guided(*predictions, request.guidance)
+        predict = self._prediction(conditions, request.guidance)
         noise = self._noise(show, clip)
         scheduler = make_scheduler(request.solver, steps, request.shift, self.placement.device)
         latents = noise
         for step, latents in enumerate(denoise(noise, scheduler, predict), 1):  # noqa: B007
             yield StepDone(clip, step, steps, lambda: draw(clean_guess(scheduler), show.colours))
         return latents[0]
+
+    def _prediction(self, conditions: tuple[ClipConditions, ...], guidance: float) -> Predict:
+        if self.crew is not None and len(conditions) == 2:
+            return guided_at_once(partial(self.crew, clip=stacked(conditions)), guidance)
+        predictions = [partial(self.crew or self.parts.transformer, clip=condition) for condition in conditions]
+        return predictions[0] if len(predictions) == 1 else guided(*predictions, guidance)
 
     def _noise(self, show: _Performance, clip: int) -> torch.Tensor:
         """fp32 (1, 16, F, h, w), drawn on the device in the model's dtype: a seed gives the official noise."""

@@ -4,7 +4,9 @@ Axis letters: B batch, L tokens, F latent frames, h w latent rows and columns, D
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,6 +23,9 @@ from pipeline.model.attention import make_attention
 from pipeline.model.audio_injection import AudioInjector, CausalAudioEncoder
 from pipeline.model.motion import FramePacker, rotary_table, token_positions, tokens_of
 from pipeline.request import LATENT_STRIDE
+
+if TYPE_CHECKING:
+    from pipeline.model.parallel import Share
 
 NOISY, REFERENCE, MOTION = range(3)  # kinds of tokens, rows of trainable_cond_mask
 
@@ -57,6 +62,12 @@ class ClipConditions:
     pose_tokens: torch.Tensor
     other_tokens: torch.Tensor
     rotary: tuple[torch.Tensor, torch.Tensor]
+
+
+def stacked(clips: Sequence[ClipConditions]) -> ClipConditions:
+    """Several conditions of the same shapes as one, sample after sample; the rotary tables are the same for all."""
+    names = [field.name for field in fields(ClipConditions) if field.name != "rotary"]
+    return replace(clips[0], **{name: torch.cat([getattr(clip, name) for clip in clips]) for name in names})
 
 
 class SpeechToVideoBlock(WanTransformerBlock):
@@ -138,6 +149,7 @@ class SpeechToVideoTransformer(
     _no_split_modules = ["SpeechToVideoBlock"]  # noqa: RUF012
     _repeated_blocks = ["SpeechToVideoBlock"]  # noqa: RUF012
     _skip_layerwise_casting_patterns = FP32_PARTS
+    share: "Share | None" = None  # where several processes compute together: what this one does of the tokens
 
     @register_to_config
     def __init__(
@@ -222,13 +234,18 @@ class SpeechToVideoTransformer(
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
         """The flow at `latents` (B, 16, F, h, w) and `timestep` (B,) from 0 to 1000; fp32, shaped as `latents`."""
         patches = self.patch_embedding(latents.to(self.patch_embedding.weight.dtype))
-        noisy, others = tokens_of(patches).float() + clip.pose_tokens, clip.other_tokens
+        noisy = tokens_of(patches).float() + clip.pose_tokens
+        if self.share is not None:
+            noisy, clip = self.share.own(noisy, clip)
+        others = clip.other_tokens
         # The other tokens are clean: their time is always 0.
         time, modulation = self._embed_time(torch.stack([timestep, torch.zeros_like(timestep)], dim=1))
         for block in self.blocks:
             noisy, others = block(noisy, others, modulation, clip)
         shift, scale = (self.scale_shift_table + time[:, :1]).chunk(2, dim=1)
         x = self.proj_out(self.norm_out(noisy) * (1 + scale) + shift)
+        if self.share is not None:
+            x = self.share.all(x, patches.shape[2])
         return self._unpatchify(x, patches.shape[2:])
 
     def _embed_time(self, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,56 @@
+"""A program for torchrun: the same passes alone and together; prints how far they lie apart.
+
+Arguments: latent frames, rows and columns, and with how many samples at once.
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+from pipeline.model.parallel import Crew
+from pipeline.model.transformer import SpeechToVideoTransformer, stacked
+
+torch.set_num_threads(1)
+FRAMES, ROWS, COLUMNS, SAMPLES = map(int, sys.argv[1:])
+
+
+def transformer() -> SpeechToVideoTransformer:
+    torch.manual_seed(0)
+    return SpeechToVideoTransformer(
+        num_attention_heads=3,  # which two processes do not divide
+        attention_head_dim=24,
+        num_layers=3,
+        ffn_dim=96,
+        text_dim=32,
+        text_len=16,
+        audio_dim=32,
+        audio_inject_layers=(0, 2),
+    ).eval()
+
+
+@torch.inference_mode()
+def main() -> None:
+    dist.init_process_group("cpu:gloo")
+    crew = Crew(transformer(), torch.device("cpu"))
+    if dist.get_rank() > 0:
+        crew.follow()
+        return
+    shapes = [(1, 7, 32), (1, 25, 32, 4 * FRAMES), (1, 16, 1, ROWS, COLUMNS), (1, 16, 19, ROWS, COLUMNS)]
+    alone, farthest = transformer(), 0.0
+    for with_motion in (False, True):
+        clips = [
+            alone.encode_conditions(*(torch.randn(shape) for shape in shapes[: 3 + with_motion]))
+            for _ in range(SAMPLES)
+        ]
+        clip = stacked(clips)
+        noise, time = torch.randn(SAMPLES, 16, FRAMES, ROWS, COLUMNS), torch.full((SAMPLES,), 500)
+        for _ in range(2):
+            farthest = max(farthest, float((crew(noise, time, clip) - alone(noise, time, clip)).abs().max()))
+    print("FARTHEST", farthest, "of", float(alone(noise, time, clip).abs().mean()))
+    dist.broadcast_object_list([None], src=0)
+
+
+main()
+os._exit(0)  # not after the other process, which may be gone

@@ -1,0 +1,46 @@
+"""Several processes give the numbers of one, whether or not they divide the tokens. On the CPU, through torchrun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .golden import CASES, CHECKPOINT, expected_video
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(processes: int, *arguments: str) -> str:
+    told = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert told.returncode == 0, told.stderr[-3000:]
+    return told.stdout
+
+
+@pytest.mark.parametrize(
+    ("processes", "latents", "samples"),
+    [(2, "4x8x8", 1), (2, "3x10x10", 1), (2, "3x10x10", 2), (3, "2x8x8", 1)],
+    ids=["they divide the tokens", "they do not", "in the two halves of the guidance", "three"],
+)
+def test_several_processes_give_the_numbers_of_one(processes: int, latents: str, samples: int) -> None:
+    told = torchrun(processes, "tests/model/parallel_program.py", *latents.split("x"), str(samples))
+    assert float(told.split("FARTHEST")[1].split()[0]) < 1e-5
+
+
+def test_the_command_line_under_torchrun_writes_the_official_frames(tmp_path: Path) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in CASES["two_clips"].items()]
+    files = ["--device=cpu", f"--output={tmp_path / 'video.mp4'}", f"--frames={tmp_path / 'frames.npy'}"]
+    torchrun(2, "-m", "pipeline", "generate", f"--model={CHECKPOINT}", *files, *options)
+    numbers, pixels = expected_video("two_clips")
+    levels = (pixels.transpose(1, 2, 3, 0) + 1) * 127.5
+    assert np.abs(np.load(tmp_path / "frames.npy")[numbers] - levels).max() <= 1
