@@ -33,7 +33,7 @@ def prepare_model(
 
     `device` ("cpu", "cuda") and `dtype` ("float32", "bfloat16") are by default what the machine has and what suits it.
     With `ask_first` the state "asking" comes before a download: the download begins when `report` returns from it.
-    Raises ModelUnavailable and DiskFull.
+    Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA that cannot be used.
     """
     folder: Path = follow(obtain_model(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
@@ -42,14 +42,16 @@ def prepare_model(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
     from pipeline.model.loading import load_components
+    from pipeline.model.lora import Lora
     from pipeline.model.parallel import lead
     from pipeline.model.placement import choose_placement
     from pipeline.model.speech_to_video import SpeechToVideo
 
     placement = choose_placement(settings.memory, device, dtype)
     try:
-        parts = load_components(folder, placement, _loading(entry, report))
-        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement))
+        lora = None if settings.lora is None else Lora(settings.lora, settings.lora_strength)
+        parts = load_components(folder, placement, _loading(entry, report), lora)
+        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement, lora))
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))

@@ -1,7 +1,7 @@
 """What this machine does: the environment variables of the README, read once and frozen."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     memory: Annotated[
         Literal["auto", "resident", "offload", "stream"], Field(description="auto, resident, offload or stream")
     ] = "auto"
+    lora: Annotated[str | None, Field(description="a file, a folder, or OWNER/NAME[@REVISION][/FILE] on the Hub")] = (
+        None
+    )
+    lora_strength: Annotated[float, Field(ge=-10, le=10, description="a number from -10 to 10")] = 1.0
     output_dir: Annotated[Path | None, Field(description="a folder")] = None
     host: Annotated[str, Field(min_length=1, description="an address to listen on", default_factory=usual_host)]
     port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860
@@ -53,13 +57,13 @@ class Settings(BaseSettings):
     keep_results_days: Annotated[float, Field(ge=0, description="days, 0 or more", default_factory=on_space(1, 7))]
 
 
-def read_settings() -> Settings:
-    """The settings that the environment gives.
+def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that the environment gives, and `given` ones (by field) in their place.
 
     Raises InvalidSetting, one line with the variable, its value and what is accepted.
     """
     try:
-        return Settings()
+        return Settings(**(given or {}))
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

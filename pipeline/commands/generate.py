@@ -69,6 +69,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--first-frame", action="store_true", default=None, help="start from the portrait itself")
     parser.add_argument("--output", metavar="FILE.mp4", type=Path, required=True, help="the video to write")
     parser.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
+    parser.add_argument("--lora", metavar="FILE|DIR|OWNER/NAME/FILE", help="a LoRA, as the variable LORA names it")
+    parser.add_argument("--lora-strength", metavar="X", help="how strongly it counts, 1 if not given")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
     parser.add_argument("--frames", metavar="FILE.npy", type=Path, help="also write every generated frame, uncut")
@@ -78,9 +80,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the video; its file, and that of the frames, appear when they are whole."""
-    settings = read_settings()
-    if options.model is not None:
-        settings = settings.model_copy(update={"model": options.model})
+    own = {name: getattr(options, name) for name in ("model", "lora", "lora_strength")}
+    settings = read_settings({name: value for name, value in own.items() if value is not None})
     entry = served_entry(settings)
     request = _request(options, entry.defaults)
     output = _writable(options.output, ".mp4")

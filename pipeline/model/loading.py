@@ -33,6 +33,7 @@ from pipeline.model.checkpoint import (
     transformer_names,
     transformer_shards,
 )
+from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.placement import Placement
 from pipeline.model.transformer import FP32_PARTS, SpeechToVideoTransformer
 from pipeline.model.weights import Note, open_weights, reason, unreadable
@@ -72,10 +73,11 @@ class Components:
     vae: AutoencoderKLWan
 
 
-def load_components(folder: Path, placement: Placement, report: Report) -> Components:
-    """Load the checkpoint in `folder`: every part where `placement` wants it.
+def load_components(folder: Path, placement: Placement, report: Report, lora: Lora | None = None) -> Components:
+    """Load the checkpoint in `folder`: every part where `placement` wants it, the transformer with `lora`.
 
-    `report` is told what is being read. Raises ModelUnavailable, which names the file or tensor that is wrong.
+    `report` is told what is being read. Raises ModelUnavailable, which names the file or tensor that is wrong, and what
+    apply_lora raises.
     """
     device, dtype = placement.loading_device, placement.dtype
     shards = transformer_shards(folder)
@@ -85,6 +87,8 @@ def load_components(folder: Path, placement: Placement, report: Report) -> Compo
     speech_encoder, feature_extractor = load_speech_encoder(folder / SPEECH_ENCODER_FILE, note)
     vae = load_vae(folder / VAE_FILE, device, note)
     transformer = load_transformer(folder, device, dtype, note)
+    if lora is not None:
+        apply_lora(transformer, lora)
     for part in (transformer, text_encoder, speech_encoder, vae):
         placement.settle(part)
     return Components(transformer, text_encoder, tokenizer, speech_encoder, feature_extractor, vae)
