@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import InvalidSetting
 from pipeline.settings import Settings
-from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for
+from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for, without_transformer
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
 
 # Memory of the smallest card that the 14B model is served on without being asked for: 33 GB of it is the transformer.
@@ -100,7 +100,8 @@ def served_entry(settings: Settings) -> ModelEntry:
     model = settings.model
     if model is None:
         model = DEFAULT_MODEL if any(card.suits_large_model for card in cards()) else "sample"
-    return entry_for(model, settings.model_variant, settings.model_revision)
+    entry = entry_for(model, settings.model_variant, settings.model_revision)
+    return without_transformer(entry) if settings.gguf else entry
 
 
 def output_folder(settings: Settings) -> Path:

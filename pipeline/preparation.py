@@ -33,7 +33,7 @@ def prepare_model(
 
     `device` ("cpu", "cuda") and `dtype` ("float32", "bfloat16") are by default what the machine has and what suits it.
     With `ask_first` the state "asking" comes before a download: the download begins when `report` returns from it.
-    Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA that cannot be used.
+    Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a GGUF file that cannot be used.
     """
     folder: Path = follow(obtain_model(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
@@ -41,7 +41,8 @@ def prepare_model(
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
-    from pipeline.model.loading import load_components
+    from pipeline.model.hub_file import find_file
+    from pipeline.model.loading import Changes, load_components
     from pipeline.model.lora import Lora
     from pipeline.model.parallel import lead
     from pipeline.model.placement import choose_placement
@@ -49,9 +50,12 @@ def prepare_model(
 
     placement = choose_placement(settings.memory, device, dtype)
     try:
-        lora = None if settings.lora is None else Lora(settings.lora, settings.lora_strength)
-        parts = load_components(folder, placement, _loading(entry, report), lora)
-        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement, lora))
+        changes = Changes(
+            lora=None if settings.lora is None else Lora(settings.lora, settings.lora_strength),
+            gguf=None if settings.gguf is None else find_file("GGUF", settings.gguf, ".gguf"),
+        )
+        parts = load_components(folder, placement, _loading(entry, report), changes)
+        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement, changes))
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))

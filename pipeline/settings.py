@@ -35,12 +35,14 @@ class Settings(BaseSettings):
     model_volume_gb: Annotated[float | None, Field(gt=0, description="the volume's size in GB, above 0")] = None
     download_stall_seconds: Annotated[float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400")] = 120
     memory: Annotated[
-        Literal["auto", "resident", "offload", "stream"], Field(description="auto, resident, offload or stream")
+        Literal["auto", "resident", "offload", "int8", "fp8", "fp8-fast", "stream"],
+        Field(description="auto, resident, offload, int8, fp8, fp8-fast or stream"),
     ] = "auto"
     lora: Annotated[str | None, Field(description="a file, a folder, or OWNER/NAME[@REVISION][/FILE] on the Hub")] = (
         None
     )
     lora_strength: Annotated[float, Field(ge=-10, le=10, description="a number from -10 to 10")] = 1.0
+    gguf: Annotated[str | None, Field(description="a file, a folder, or OWNER/NAME[@REVISION]/FILE on the Hub")] = None
     output_dir: Annotated[Path | None, Field(description="a folder")] = None
     host: Annotated[str, Field(min_length=1, description="an address to listen on", default_factory=usual_host)]
     port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860

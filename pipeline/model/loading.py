@@ -35,6 +35,7 @@ from pipeline.model.checkpoint import (
 )
 from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.placement import Placement
+from pipeline.model.quantization import load_gguf_transformer
 from pipeline.model.transformer import FP32_PARTS, SpeechToVideoTransformer
 from pipeline.model.weights import Note, open_weights, reason, unreadable
 
@@ -73,22 +74,31 @@ class Components:
     vae: AutoencoderKLWan
 
 
-def load_components(folder: Path, placement: Placement, report: Report, lora: Lora | None = None) -> Components:
-    """Load the checkpoint in `folder`: every part where `placement` wants it, the transformer with `lora`.
+@dataclass(frozen=True)
+class Changes:
+    """What the transformer has beside or in the place of a checkpoint's."""
+
+    lora: Lora | None = None
+    gguf: Path | None = None  # a file with its weights
+
+
+NO_CHANGES = Changes()
+
+
+def load_components(folder: Path, placement: Placement, report: Report, changes: Changes = NO_CHANGES) -> Components:
+    """Load the checkpoint in `folder`: every part where `placement` wants it, the transformer with `changes`.
 
     `report` is told what is being read. Raises ModelUnavailable, which names the file or tensor that is wrong, and what
-    apply_lora raises.
+    apply_lora and quantize_blocks raise.
     """
     device, dtype = placement.loading_device, placement.dtype
-    shards = transformer_shards(folder)
+    shards = [] if changes.gguf else transformer_shards(folder)
     note = _progress([*(folder / name for name in (TEXT_ENCODER_FILE, SPEECH_ENCODER_FILE, VAE_FILE)), *shards], report)
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
     text_encoder = load_text_encoder(folder / TEXT_ENCODER_FILE, device, dtype, note)
     speech_encoder, feature_extractor = load_speech_encoder(folder / SPEECH_ENCODER_FILE, note)
     vae = load_vae(folder / VAE_FILE, device, note)
-    transformer = load_transformer(folder, device, dtype, note)
-    if lora is not None:
-        apply_lora(transformer, lora)
+    transformer = load_changed_transformer(folder, device, dtype, note, changes)
     for part in (transformer, text_encoder, speech_encoder, vae):
         placement.settle(part)
     return Components(transformer, text_encoder, tokenizer, speech_encoder, feature_extractor, vae)
@@ -112,6 +122,19 @@ def _progress(files: Sequence[Path], report: Report) -> NoteFile:
         report(Reading(message, file.name, before[file] + position, sum(sizes)))
 
     return note
+
+
+def load_changed_transformer(
+    folder: Path, device: torch.device, dtype: torch.dtype, note: NoteFile, changes: Changes
+) -> SpeechToVideoTransformer:
+    """As load_transformer and load_gguf_transformer, with the LoRA of `changes` on it."""
+    if changes.gguf is None:
+        transformer = load_transformer(folder, device, dtype, note)
+    else:
+        transformer = load_gguf_transformer(folder, changes.gguf, device, dtype)
+    if changes.lora is not None:
+        apply_lora(transformer, changes.lora)
+    return transformer
 
 
 def load_transformer(

@@ -1,27 +1,24 @@
 """LoRA files on the transformer: in the names of the official program, of diffusers, or of ComfyUI and its trainers."""
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from torch import nn
 
 from pipeline.errors import InvalidSetting
 from pipeline.model.checkpoint import transformer_names
+from pipeline.model.hub_file import find_file
 from pipeline.model.transformer import SpeechToVideoTransformer
-from pipeline.model.weights import open_weights, reason
+from pipeline.model.weights import open_weights
 
 log = logging.getLogger(__name__)
 
 ADAPTER = "lora"
 PREFIXES = ("diffusion_model.", "transformer.", "base_model.model.", "model.", "lora_unet_")
 SIDES = {"lora_A": "A", "lora_down": "A", "lora_B": "B", "lora_up": "B"}
-ON_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?(/(?P<file>.+\.safetensors))?")
 CPU = torch.device("cpu")
 
 
@@ -38,36 +35,11 @@ def apply_lora(transformer: SpeechToVideoTransformer, lora: Lora) -> None:
 
     Raises InvalidSetting where there is no such LoRA, or none for this model.
     """
-    path = find_lora(lora.source)
+    path = find_file("LORA", lora.source, ".safetensors")
     state = lora_state(transformer, path)
     transformer.load_lora_adapter(state, prefix=None, adapter_name=ADAPTER)
     transformer.set_adapters(ADAPTER, lora.strength)
     log.info("The LoRA %s changes %d of the model's products, at %g.", path.name, len(state) // 2, lora.strength)
-
-
-def find_lora(source: str) -> Path:
-    """The one .safetensors file that `source` stands for; what is on the Hub is fetched. Raises InvalidSetting."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return path / _only([file.name for file in sorted(path.iterdir())], source)
-    match = ON_HUB.fullmatch(source)
-    if match is None:
-        raise InvalidSetting(f"LORA={source!r} cannot be used: give a file, a folder or OWNER/NAME/FILE on the Hub.")
-    repository, revision, file = match["repository"], match["revision"], match["file"]
-    try:
-        file = file or _only(HfApi().list_repo_files(repository, revision=revision), source)
-        return Path(hf_hub_download(repository, file, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise InvalidSetting(f"LORA={source!r} cannot be fetched: {reason(error)}.") from error
-
-
-def _only(names: list[str], source: str) -> str:
-    found = [name for name in names if name.endswith(".safetensors")]
-    if len(found) != 1:
-        raise InvalidSetting(f"LORA={source!r} holds {len(found)} .safetensors files: name the one that is meant.")
-    return found[0]
 
 
 def lora_state(transformer: SpeechToVideoTransformer, path: Path) -> dict[str, torch.Tensor]:

@@ -25,8 +25,7 @@ from diffusers.models._modeling_parallel import ParallelConfig, gather_size_by_c
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch.distributed.device_mesh import DeviceMesh
 
-from pipeline.model.loading import load_transformer
-from pipeline.model.lora import Lora, apply_lora
+from pipeline.model.loading import Changes, load_changed_transformer
 from pipeline.model.placement import Placement
 from pipeline.model.transformer import ClipConditions, SpeechToVideoTransformer
 
@@ -131,15 +130,15 @@ def sample_of(clip: ClipConditions, which: slice) -> ClipConditions:
     return replace(clip, **{name: x if x.shape[0] == 1 else x[which] for name, x in batched.items()})
 
 
-def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placement, lora: Lora | None) -> Crew | None:
+def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placement, changes: Changes) -> Crew | None:
     """Gather the processes that torchrun started, None where this one is alone.
 
-    Each reads the model in `folder` and adds `lora`, as it was done for `transformer`.
+    Each reads the model in `folder` with `changes`, as it was done for `transformer`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     _open(placement.device)
-    _tell(str(folder), placement.dtype, placement.device.type, lora)
+    _tell(str(folder), placement.dtype, placement.device.type, changes)
     atexit.register(_end)
     crew = Crew(transformer, placement.device)
     log.info("%d processes compute together.", crew.size)
@@ -155,11 +154,9 @@ def follow_leader() -> int:
         with torch.inference_mode():
             order = _listen()
             if order is not None:
-                folder, dtype, kind, lora = order
+                folder, dtype, kind, changes = order
                 device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-                transformer = load_transformer(Path(folder), device, dtype, lambda *_: None)
-                if lora is not None:
-                    apply_lora(transformer, lora)
+                transformer = load_changed_transformer(Path(folder), device, dtype, lambda *_: None, changes)
                 Crew(transformer, device).follow()
     except RuntimeError as error:  # the leader is gone: nothing is left to do
         log.warning("The leading process is gone: %s", str(error).splitlines()[0])

@@ -13,25 +13,38 @@ import torch
 from diffusers.hooks import apply_group_offloading
 
 from pipeline.errors import InvalidRequest
+from pipeline.model.quantization import KINDS, quantize_blocks
 from pipeline.model.transformer import SpeechToVideoTransformer
 
 log = logging.getLogger(__name__)
 
 # Card memory from which each plan is chosen. The bf16 model's parts are 46 GB, and decoding 720p needs 18 GB more; the
 # transformer alone is 33 GB, and its work at 480p needs 5 GB more, at 704p 10, at 720p 12 to 15 (allocations counted at
-# these sizes, not yet seen on a card).
+# these sizes, not yet seen on a card). In int8 it is 17 GB, which leaves a card of 24 GB room for the work at 480p.
 RESIDENT_BYTES = 70_000_000_000
 OFFLOAD_BYTES = 47_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers from glibc's malloc.h
-Plan = Literal["resident", "offload", "stream"]
+INT8_BYTES = 23_000_000_000
+Plan = Literal["resident", "offload", "int8", "fp8", "fp8-fast", "stream"]
+# What each plan is, with the memory that the 14B model's parts take on the card; the work comes on top.
+PLANS: dict[Plan, str] = {
+    "resident": "all parts stay on the card, 46 GB in bf16",
+    "offload": "each part comes for as long as it works, the transformer with 33 GB in bf16",
+    "int8": "each part comes for as long as it works, the transformer with 17 GB in int8",
+    "fp8": "each part comes for as long as it works, the transformer with 17 GB in fp8",
+    "fp8-fast": "each part comes for as long as it works, the transformer with 17 GB in fp8, which it computes in, too",
+    "stream": "each part comes for as long as it works, of the transformer one block after the other",
+}
+# Where the memory does not suffice, the plan that needs less.
+SMALLER: dict[Plan, Plan] = {"resident": "offload", "offload": "stream", "int8": "stream", "fp8": "stream",
+                             "fp8-fast": "stream"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Placement:
     """The device that computes, the dtype of transformer and text encoder, and a plan for the device's memory.
 
-    resident: all parts stay on the device. offload: each part comes for as long as it works. stream: likewise, and of
-    the transformer one block after the other.
+    The plans are described in PLANS.
     """
 
     device: torch.device
@@ -44,14 +57,13 @@ class Placement:
         if self.plan == "resident" or (self.plan == "stream" and isinstance(module, SpeechToVideoTransformer)):
             yield module
             return
-        at_home = [(tensor, tensor.data) for tensor in chain(module.parameters(), module.buffers())]
+        at_home = [(owner, name, tensor) for owner in module.modules() for name, tensor in _own_tensors(owner)]
         try:
             _move(at_home, self.device)
             yield module
         finally:
-            with torch.inference_mode(False):
-                for tensor, data in at_home:
-                    tensor.data = data
+            for owner, name, tensor in at_home:
+                _put(owner, name, tensor)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -64,8 +76,11 @@ class Placement:
         """Put a loaded part where it is to live."""
         if self.plan == "resident":
             module.to(self.device)
-        elif self.plan == "stream" and isinstance(module, SpeechToVideoTransformer):
-            self._stream(module)
+        elif isinstance(module, SpeechToVideoTransformer):
+            if self.plan in KINDS:
+                quantize_blocks(module, self.plan, self.device)
+            if self.plan == "stream":
+                self._stream(module)
 
     def _stream(self, transformer: SpeechToVideoTransformer) -> None:
         for block in transformer.blocks:
@@ -85,15 +100,30 @@ class Placement:
         """The placement in a few words, for people."""
         precision = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cpu":
-            return f"on the CPU, in {precision}"
-        return f"on {torch.cuda.get_device_name(self.device)}, {self.plan}, in {precision}"
+            return f"on the CPU, in {precision}" + (f", weights in {self.plan}" if self.plan in KINDS else "")
+        return f"on {torch.cuda.get_device_name(self.device)}, in {precision}, {self.plan} ({PLANS[self.plan]})"
 
 
-def _move(tensors: list[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> None:
-    """Put what the tensors hold on `device`; the data that they held stays where it is, to be put back for nothing."""
+def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters and buffers of `module` itself."""
+    for name, tensor in chain(module._parameters.items(), module._buffers.items()):
+        if tensor is not None:
+            yield name, tensor
+
+
+def _put(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+    (module._parameters if name in module._parameters else module._buffers)[name] = tensor
+
+
+def _move(tensors: list[tuple[torch.nn.Module, str, torch.Tensor]], device: torch.device) -> None:
+    """Put copies on `device` in the place of `tensors`, which stay where they are, to be put back for nothing."""
+    copies: dict[int, torch.Tensor] = {}  # one for each tensor, which may be used in several places
     with torch.inference_mode(False):
-        for tensor, data in tensors:
-            tensor.data = data.to(device)
+        for module, name, tensor in tensors:
+            copy = copies.setdefault(id(tensor), tensor if tensor.device == device else tensor.to(device))
+            if isinstance(tensor, torch.nn.Parameter) and not isinstance(copy, torch.nn.Parameter):
+                copy = copies[id(tensor)] = torch.nn.Parameter(copy, requires_grad=False)
+            _put(module, name, copy)
 
 
 def choose_placement(memory: str, device: str | None, dtype: str | None) -> Placement:
@@ -105,7 +135,7 @@ def choose_placement(memory: str, device: str | None, dtype: str | None) -> Plac
     precision = getattr(torch, dtype or ("bfloat16" if chosen.type == "cuda" else "float32"))
     if chosen.type == "cpu":
         keep_freed_memory()
-        placement = Placement(chosen, precision, "resident")
+        placement = Placement(chosen, precision, memory if memory in KINDS else "resident")
     else:
         total = torch.cuda.get_device_properties(chosen).total_memory
         placement = Placement(chosen, precision, plan_for(total) if memory == "auto" else memory)
@@ -117,7 +147,9 @@ def plan_for(card_bytes: int) -> Plan:
     """The plan for a card with `card_bytes` of memory."""
     if card_bytes >= RESIDENT_BYTES:
         return "resident"
-    return "offload" if card_bytes >= OFFLOAD_BYTES else "stream"
+    if card_bytes >= OFFLOAD_BYTES:
+        return "offload"
+    return "int8" if card_bytes >= INT8_BYTES else "stream"
 
 
 def keep_freed_memory() -> None:

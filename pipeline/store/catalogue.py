@@ -13,6 +13,7 @@ _NAME = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"  # as the Hub allows them
 REPOSITORY = re.compile(rf"(?P<repository>(?=[^@]{{3,96}}(?:@|$)){_NAME}/{_NAME}(?<!\.git))(@(?P<revision>.+))?")
 REVISION_NAME = re.compile(r"[\w][\w./-]*")
 DEFAULT_MODEL = "wan2.2-s2v-14b"
+TRANSFORMER_BYTES = 32_600_000_000  # of the 14B model, about
 BUNDLED_MODELS = Path(__file__).parents[2] / "assets"
 
 
@@ -130,6 +131,14 @@ def entry_for(model: str | None, variant: str | None = None, revision: str | Non
         folder = Path(model).expanduser().resolve()
         return ModelEntry(name=model, title=folder.name, variant="as found", folder=folder)
     return _repository_entry(model, revision)
+
+
+def without_transformer(entry: ModelEntry) -> ModelEntry:
+    """`entry` without the weights of its transformer, which come from elsewhere; its config is still needed."""
+    config = Component("transformer", required=("config.json",))
+    rest = tuple(component for component in entry.components if component.name != "transformer")
+    size = entry.size_bytes and entry.size_bytes - TRANSFORMER_BYTES
+    return replace(entry, components=(config, *rest), size_bytes=size)
 
 
 def _variant_of(entries: list[ModelEntry], variant: str | None) -> ModelEntry:

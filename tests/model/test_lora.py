@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from pipeline.__main__ import main
 from pipeline.errors import InvalidSetting
 from pipeline.model.checkpoint import transformer_names
+from pipeline.model.hub_file import find_file
 from pipeline.model.loading import load_transformer
-from pipeline.model.lora import Lora, apply_lora, find_lora
+from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.transformer import SpeechToVideoTransformer
 
 from .conftest import ON_CPU
@@ -102,12 +103,12 @@ def test_at_strength_0_it_is_nothing_and_unloaded_it_leaves_no_trace(transformer
 def test_a_folder_stands_for_its_one_file(tmp_path: Path) -> None:
     (tmp_path / "readme.md").write_text("x")
     (tmp_path / "a.safetensors").write_bytes(b"")
-    assert find_lora(str(tmp_path)).name == "a.safetensors"
+    assert find_file("LORA", str(tmp_path), ".safetensors").name == "a.safetensors"
     (tmp_path / "b.safetensors").write_bytes(b"")
     with pytest.raises(InvalidSetting, match=r"holds 2 \.safetensors files"):
-        find_lora(str(tmp_path))
+        find_file("LORA", str(tmp_path), ".safetensors")
     with pytest.raises(InvalidSetting, match="give a file, a folder or"):
-        find_lora("no such file.bin")
+        find_file("LORA", "no such file.bin", ".safetensors")
 
 
 def test_another_models_lora_is_refused(transformer, tmp_path: Path) -> None:
