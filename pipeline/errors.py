@@ -31,6 +31,10 @@ class DiskFull(UserError):
     """A file could not be written for want of space or quota."""
 
 
+class OutOfMemory(UserError):
+    """The work does not fit the memory, with the smallest plan neither."""
+
+
 class QueueFull(UserError):
     """As many jobs wait as the machine accepts."""
 

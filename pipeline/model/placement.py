@@ -3,9 +3,9 @@
 import ctypes
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
@@ -71,6 +71,19 @@ class Placement:
     def loading_device(self) -> torch.device:
         """Where tensors are read to."""
         return self.device if self.plan == "resident" else torch.device("cpu")
+
+    def smaller(self) -> "Placement | None":
+        """The same with the plan that needs less memory, None where there is none."""
+        return replace(self, plan=SMALLER[self.plan]) if self.plan in SMALLER else None
+
+    def resettle(self, modules: Iterable[torch.nn.Module]) -> None:
+        """Put parts that lived by another plan, and may be anywhere, where they are to live by this one."""
+        for module in modules:
+            with torch.inference_mode(False):
+                module.to("cpu")
+                self.settle(module)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def settle(self, module: torch.nn.Module) -> None:
         """Put a loaded part where it is to live."""
@@ -162,3 +175,10 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 2**30)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the device, or the machine, has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # what the CPU's allocator says

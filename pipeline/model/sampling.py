@@ -1,6 +1,7 @@
 """Denoise one clip (spec, section 3)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,13 +30,24 @@ def make_scheduler(solver: str, steps: int, shift: float, device: torch.device) 
     return scheduler
 
 
-def denoise(noise: torch.Tensor, scheduler: SchedulerMixin, predict: Predict) -> Iterator[torch.Tensor]:
-    """Denoise `noise`, fp32 (1, 16, F, h, w), step by step; yields the latents after each step, the last one clean."""
-    latents = noise
-    for timestep in scheduler.timesteps:
-        flow = predict(latents, timestep.expand(latents.shape[0]))
-        latents = scheduler.step(flow, timestep, latents, return_dict=False)[0]
-        yield latents
+@dataclass
+class Denoising:
+    """One clip on its way: after `done` steps of `scheduler` its latents are `latents`, fp32 (1, 16, F, h, w)."""
+
+    scheduler: SchedulerMixin
+    latents: torch.Tensor
+    done: int = 0
+
+    def steps(self, predict: Predict) -> Iterator[int]:
+        """Do what is left to do; gives the number of steps that are done, after each.
+
+        A step that fails leaves everything as it was before, and the work can go on from there.
+        """
+        for timestep in self.scheduler.timesteps[self.done :]:
+            flow = predict(self.latents, timestep.expand(self.latents.shape[0]))
+            self.latents = self.scheduler.step(flow, timestep, self.latents, return_dict=False)[0]
+            self.done += 1
+            yield self.done
 
 
 def guided(conditional: Predict, unconditional: Predict, guidance: float) -> Predict:

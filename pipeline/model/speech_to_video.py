@@ -1,7 +1,8 @@
 """The recipe: a request becomes events, clip after clip (spec, section 3)."""
 
+import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,6 +10,7 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
+from pipeline.errors import OutOfMemory
 from pipeline.events import (
     ClipFrames,
     Event,
@@ -30,9 +32,9 @@ from pipeline.model.conditions import (
 )
 from pipeline.model.loading import Components
 from pipeline.model.parallel import Crew
-from pipeline.model.placement import Placement
+from pipeline.model.placement import Placement, is_out_of_memory
 from pipeline.model.preview import clean_guess, draw, fit_colours
-from pipeline.model.sampling import Predict, denoise, guided, guided_at_once, make_scheduler
+from pipeline.model.sampling import Denoising, Predict, guided, guided_at_once, make_scheduler
 from pipeline.model.speech import SPEECH_RATE, HeardSpeech
 from pipeline.model.transformer import ClipConditions, stacked
 from pipeline.model.video_latents import decode_video, encode_video
@@ -46,6 +48,8 @@ from pipeline.request import (
     GenerationRequest,
     plan_clips,
 )
+
+log = logging.getLogger(__name__)
 
 LATENT_CHANNELS = 16
 SPATIAL_STRIDE = 8  # pixels per latent row and column
@@ -140,13 +144,13 @@ class SpeechToVideo:
         before = None if opening else torch.from_numpy(motion.latents).to(self.placement.device)
         yield StageChanged("denoise", clip)
         heard, pose = self._heard(show, clip), self._pose_latents(show, clip)
-        with self._on_device(self.parts.transformer):
-            latents = yield from self._denoise(show, clip, self._conditions(show, heard, before, pose))
+        request, noise = show.request, self._noise(show, clip)
+        work = Denoising(make_scheduler(request.solver, request.steps, request.shift, noise.device), noise)
+        conditions = partial(self._conditions, show, heard, before, pose)
+        latents = yield from self._persist(partial(self._denoise, show, clip, work, conditions))
         yield StageChanged("decode", clip)
         latents = torch.cat([show.reference if opening else before, latents], dim=1)
-        with self._on_device(self.parts.vae) as vae:
-            shown, kept = yield from _decode_clip(vae, clip, latents, show.plan, motion)
-            left = None if clip == show.plan.clips else _remember(vae, kept, show.plan)
+        shown, left = yield from self._persist(partial(self._decode, show, clip, latents, motion))
         yield ClipFrames(clip, shown, left)
         return left
 
@@ -182,16 +186,44 @@ class SpeechToVideo:
         with self._on_device(self.parts.vae) as vae:
             return encode_video(vae, torch.cat([pixels[:, :1], pixels], dim=1))[:, 1:]
 
-    def _denoise(self, show: _Performance, clip: int, conditions: tuple[ClipConditions, ...]) -> Iterator[Event]:
-        """Yields a StepDone after each step and returns the clean latents, fp32 (16, F, h, w)."""
-        request, steps = show.request, show.request.steps
-        predict = self._prediction(conditions, request.guidance)
-        noise = self._noise(show, clip)
-        scheduler = make_scheduler(request.solver, steps, request.shift, self.placement.device)
-        latents = noise
-        for step, latents in enumerate(denoise(noise, scheduler, predict), 1):  # noqa: B007
-            yield StepDone(clip, step, steps, lambda: draw(clean_guess(scheduler), show.colours))
-        return latents[0]
+    def _denoise(
+        self, show: _Performance, clip: int, work: Denoising, conditions: Callable[[], tuple[ClipConditions, ...]]
+    ) -> Iterator[Event]:
+        """Do what is left to do of `work`, with a StepDone after each step; returns the clean latents (16, F, h, w)."""
+        with self._on_device(self.parts.transformer):
+            predict = self._prediction(conditions(), show.request.guidance)
+            for step in work.steps(predict):
+                yield StepDone(clip, step, show.request.steps, lambda: draw(clean_guess(work.scheduler), show.colours))
+        return work.latents[0]
+
+    def _decode(self, show: _Performance, clip: int, latents: torch.Tensor, motion: MotionMemory) -> Iterator[Event]:
+        """Returns the frames of `clip`, uint8 (T, H, W, 3), and the memory that it leaves (None after the last)."""
+        with self._on_device(self.parts.vae) as vae:
+            shown, kept = yield from _decode_clip(vae, clip, latents, show.plan, motion)
+            return shown, None if clip == show.plan.clips else _remember(vae, kept, show.plan)
+
+    def _persist(self, work: Callable[[], Iterator[Event]]) -> Iterator[Event]:
+        """Do `work`; where the memory does not suffice, begin it again with the next smaller plan, which then stays.
+
+        Raises OutOfMemory where there is none.
+        """
+        while True:
+            try:
+                return (yield from work())
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = self.placement.smaller()
+                if smaller is None:
+                    raise OutOfMemory(
+                        "The memory does not suffice for a video of this size: choose a smaller one."
+                    ) from error
+            # Not inside `except`: the error still holds what the work had in memory.
+            log.warning("The memory does not suffice with the plan %s: the work goes on %s.", self.placement.plan,
+                        smaller.describe())  # fmt: skip
+            self.placement = smaller
+            parts = self.parts
+            smaller.resettle((parts.transformer, parts.text_encoder, parts.speech_encoder, parts.vae))
 
     def _prediction(self, conditions: tuple[ClipConditions, ...], guidance: float) -> Predict:
         if self.crew is not None and len(conditions) == 2:

@@ -1,0 +1,79 @@
+"""Where memory does not suffice, the work goes on from its last step with a smaller plan. The failures are real."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import OutOfMemory
+from pipeline.events import ClipFrames, Event, StepDone
+from pipeline.model.loading import load_components
+from pipeline.model.placement import is_out_of_memory
+from pipeline.model.speech_to_video import SpeechToVideo
+from pipeline.request import GenerationRequest
+
+from .conftest import ON_CPU
+from .golden import CASES, CHECKPOINT, expected_video
+
+REQUEST = GenerationRequest.parse(CASES["two_clips"])
+MORE_THAN_THERE_IS = 2**58
+
+
+@pytest.fixture
+def model() -> SpeechToVideo:
+    return SpeechToVideo(load_components(CHECKPOINT, ON_CPU, lambda _: None), ON_CPU)
+
+
+def ask_for_too_much(model: SpeechToVideo, part: str, from_call: int, plans: tuple[str, ...]) -> None:
+    """From its `from_call`th call on, `part` needs more memory than there is while the model follows one of `plans`."""
+    calls = []
+
+    def greedy(*_: object) -> None:
+        calls.append(1)
+        if len(calls) >= from_call and model.placement.plan in plans:
+            torch.empty(MORE_THAN_THERE_IS)
+
+    module = model.parts.vae.decoder if part == "decoder" else model.parts.transformer
+    module.register_forward_pre_hook(greedy)
+
+
+@pytest.mark.parametrize(("part", "call", "plans", "last"), [
+    ("transformer", 4, ("resident",), "offload"),
+    ("transformer", 9, ("resident", "offload"), "stream"),
+    ("decoder", 3, ("resident",), "offload"),
+])  # fmt: skip
+def test_it_goes_on_from_the_last_step_with_the_same_numbers(
+    part: str, call: int, plans: tuple[str, ...], last: str, model: SpeechToVideo
+) -> None:
+    ask_for_too_much(model, part, call, plans)
+    events = list(model.generate(REQUEST))
+    steps = [(event.clip, event.step) for event in events if isinstance(event, StepDone)]
+    assert steps == [(clip, step) for clip in (1, 2) for step in (1, 2, 3)]
+    assert model.placement.plan == last
+    frames = np.concatenate([event.frames for event in events if isinstance(event, ClipFrames)])
+    numbers, pixels = expected_video("two_clips")
+    assert np.abs(frames[numbers] - (pixels.transpose(1, 2, 3, 0) + 1) * 127.5).max() <= 1
+
+
+def test_where_no_plan_suffices_it_is_said_and_finished_clips_were_handed_out(model: SpeechToVideo) -> None:
+    ask_for_too_much(model, "transformer", 7, ("resident", "offload", "stream"))  # in the second clip
+    finished: list[int] = []
+
+    def keep(events: Iterator[Event]) -> None:
+        finished.extend(event.clip for event in events if isinstance(event, ClipFrames))
+
+    with pytest.raises(OutOfMemory, match="choose a smaller one"):
+        keep(model.generate(REQUEST))
+    assert finished == [1]
+
+
+def test_other_errors_are_not_taken_for_it(model: SpeechToVideo) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    model.parts.transformer.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        list(model.generate(REQUEST))
+    assert model.placement.plan == "resident"
+    assert is_out_of_memory(MemoryError())
