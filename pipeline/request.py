@@ -19,6 +19,8 @@ SIZES = {"480p": 480 * 832, "704p": 704 * 1024, "720p": 720 * 1280}  # the large
 MIN_AUDIO_SECONDS = 0.2
 MAX_SEED = 2**32 - 1
 
+Speed = Literal["exact", "first-block", "magnitude", "taylor"]
+
 
 def area_of(size: Any) -> Any:
     """The area in pixels that a size preset stands for; anything else is returned as it came."""
@@ -76,6 +78,13 @@ class GenerationRequest(BaseModel):
     ] = None
     first_frame: Annotated[bool, Field(description="true or false")] = False
     sync_lead_frames: Annotated[int, Field(ge=0, le=16, description="a whole number from 0 to 16")] = WARM_UP_FRAMES
+
+    speed: Annotated[
+        Speed, Field(description="exact, or a faster way that is not: first-block, magnitude or taylor")
+    ] = "exact"
+    guidance_share: Annotated[
+        float, Field(ge=0, le=1, description="the share of the steps that use guidance, from the first on, 0 to 1")
+    ] = 1.0
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "GenerationRequest":

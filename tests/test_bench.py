@@ -89,3 +89,16 @@ def test_the_parts_around_the_transformer_are_measured_apart(capsys) -> None:
     figures = json.loads(capsys.readouterr().out)
     assert [each["what"].split()[0] for each in figures] == ["text,", "speech,", "encode", "decode"]
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 10**8 for each in figures)
+
+
+def test_the_faster_ways_are_compared_with_the_exact_one(capsys) -> None:
+    golden = Path(__file__).parent / "golden"
+    files = [f"--portrait={golden / 'portrait.png'}", f"--audio={golden / 'speech.wav'}"]
+    small = ["--size=4096", "--steps=3", "--clips=1", "--frames-per-clip=16", "--device=cpu", "--json"]
+    assert main(["bench", "ways", f"--model={golden / 'checkpoint'}", *files, *small]) == 0
+    rows = {row["way"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"exact", "first-block", "magnitude", "taylor", "bfloat16", "int8", "fp8"} <= rows.keys()
+    assert rows["exact"] | {"steps_s": 0} == {
+        "way": "exact", "steps_s": 0, "speed_up": 1.0, "levels": 0.0, "farthest": 0,
+    }  # fmt: skip
+    assert 0 < rows["int8"]["levels"] < 5

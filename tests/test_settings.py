@@ -17,7 +17,7 @@ def test_without_variables_everything_has_its_default() -> None:
     ("name", "value", "accepted"),
     [
         ("PORT", "x", "give a port from 1 to 65535"),
-        ("MEMORY", "lots", "give auto, resident, offload or stream"),
+        ("MEMORY", "lots", "give auto, resident, offload, int8, fp8, fp8-fast or stream"),
         ("MAX_QUEUE", "0", "give a whole number from 1 to 10000"),
         ("MODEL_VOLUME_GB", "nan", "give the volume's size in GB, above 0"),
         ("APP_AUTH", "maybe", "give on or off"),

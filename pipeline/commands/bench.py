@@ -1,6 +1,7 @@
 """`bench`: how fast this machine is at what costs time.
 
-`bench load` is the start of the model, `bench steps` the transformer, `bench parts` what is around it.
+`bench load` is the start of the model, `bench steps` the transformer, `bench parts` what is around it, and `bench ways`
+compares the ways that are faster and not exact.
 """
 
 import argparse
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.benchmarks.loading import Loading, measure_loading
 from pipeline.errors import InvalidRequest
 from pipeline.machine import cards, served_entry
+from pipeline.request import GenerationRequest
 from pipeline.settings import read_settings
 from pipeline.store.disk_space import require_space
 from pipeline.store.locations import can_be_written
-from pipeline.store.progress import in_units
+from pipeline.store.obtain import obtain_model
+from pipeline.store.progress import follow, in_units
 
 if TYPE_CHECKING:
     from pipeline.benchmarks.steps import StepFigures, TransformerSize
@@ -42,6 +45,7 @@ def add_to(commands: Any) -> None:
     load.set_defaults(run=run_load)
     _add_steps(sections)
     _add_parts(sections)
+    _add_ways(sections)
 
 
 def _add_steps(sections: Any) -> None:
@@ -70,6 +74,21 @@ def _add_parts(sections: Any) -> None:
     parts.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
     parts.add_argument("--json", action="store_true", help="print the figures as JSON")
     parts.set_defaults(run=run_parts)
+
+
+def _add_ways(sections: Any) -> None:
+    ways = sections.add_parser("ways", help="the faster ways that are not exact: what they save, and what they cost")
+    ways.add_argument("--portrait", metavar="FILE", required=True, help="a picture")
+    ways.add_argument("--audio", metavar="FILE", required=True, help="a voice")
+    ways.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
+    ways.add_argument("--size", metavar="480p|704p|720p|AREA", help="of the video; the model's own if not given")
+    ways.add_argument("--steps", metavar="N", default="20", help="of each clip, 20 if not given")
+    ways.add_argument("--clips", metavar="N", default="2", help="2 if not given")
+    ways.add_argument("--frames-per-clip", metavar="N", default="80", help="80 if not given")
+    ways.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
+    ways.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
+    ways.add_argument("--json", action="store_true", help="print the figures as JSON")
+    ways.set_defaults(run=run_ways)
 
 
 def run_load(options: argparse.Namespace) -> int:
@@ -151,9 +170,7 @@ def run_parts(options: argparse.Namespace) -> int:
         _check_choice("size", options.size, PRESETS)
     if not 0.2 <= options.audio_seconds <= 86_400:
         raise InvalidRequest(f"audio-seconds: {options.audio_seconds:g} is not accepted; give seconds from 0.2 on.")
-    settings = read_settings()
-    if options.model is not None:
-        settings = settings.model_copy(update={"model": options.model})
+    settings = read_settings({} if options.model is None else {"model": options.model})
     entry = served_entry(settings)
     latents = PRESETS[options.size or "480p"] if options.size or entry.name != "sample" else (20, 16, 16)
     chosen = {"device": options.device, "dtype": options.dtype}
@@ -162,6 +179,33 @@ def run_parts(options: argparse.Namespace) -> int:
         print(json.dumps([asdict(each) for each in figures]))
     else:
         print("\n".join(f"{f.what:32} {f.seconds:8.2f} s   peak {in_units(f.peak_bytes)}" for f in figures))
+    return 0
+
+
+def run_ways(options: argparse.Namespace) -> int:
+    """Make the same video in each way and print what differs."""
+    settings = read_settings({} if options.model is None else {"model": options.model})
+    entry = served_entry(settings)
+    given = {name: getattr(options, name) for name in ("portrait", "audio", "steps", "frames_per_clip")}
+    size = {} if options.size is None else {"max_area": options.size}
+    values = {**entry.defaults, **given, **size, "max_clips": options.clips, "seed": 1, "guidance": 4.5}
+    request = GenerationRequest.parse(values)
+    from pipeline.benchmarks.approximations import measure_ways
+    from pipeline.model.placement import choose_placement
+
+    folder: Path = follow(obtain_model(entry, settings), lambda _: None)
+    placement = choose_placement(settings.memory, options.device, options.dtype)
+    rows = []
+    for row in measure_ways(folder, placement, request):
+        rows.append(row)
+        if not options.json:
+            print(
+                f"{row.way:30} {row.steps_s:8.2f} s   {row.speed_up:5.2f} times as fast   "
+                f"{row.levels:7.3f} of 255 away, at most {row.farthest}",
+                flush=True,
+            )
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows]))
     return 0
 
 

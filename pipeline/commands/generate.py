@@ -53,6 +53,8 @@ FIELDS = {
     "audio_duration": "S",
     "pose_video": "FILE",
     "sync_lead_frames": "N",
+    "speed": "NAME",
+    "guidance_share": "X",
 }
 
 

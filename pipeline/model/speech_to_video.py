@@ -3,9 +3,10 @@
 import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import ceil
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from pipeline.model.placement import Placement, is_out_of_memory
 from pipeline.model.preview import clean_guess, draw, fit_colours
 from pipeline.model.sampling import Denoising, Predict, guided, guided_at_once, make_scheduler
 from pipeline.model.speech import SPEECH_RATE, HeardSpeech
+from pipeline.model.step_cache import CONDITIONAL, UNCONDITIONAL, StepCache
 from pipeline.model.transformer import ClipConditions, stacked
 from pipeline.model.video_latents import decode_video, encode_video
 from pipeline.request import (
@@ -65,6 +67,7 @@ class _Performance:
     seed: int
     prompts: tuple[torch.Tensor, ...]  # the prompt, and with guidance the negative one: (rows, text width)
     speech: HeardSpeech
+    cache: StepCache
     portrait: torch.Tensor  # (3, 1, H, W)
     reference: torch.Tensor  # (16, 1, h, w)
 
@@ -106,7 +109,8 @@ class SpeechToVideo:
         yield StageChanged("portrait", 0)
         pixels = portrait_pixels(fit_portrait(portrait, plan.height, plan.width))
         with self._on_device(self.parts.vae) as vae:
-            performance = _Performance(request, plan, seed, prompts, speech, pixels, encode_video(vae, pixels))
+            cache = StepCache(request.speed if self.crew is None else "exact", request.steps)
+            performance = _Performance(request, plan, seed, prompts, speech, cache, pixels, encode_video(vae, pixels))
             motion = self._first_memory(vae, performance, pixels) if resume is None else resume.motion
 
         # 3. One clip after the other, each from the memory that the last one left.
@@ -190,10 +194,13 @@ class SpeechToVideo:
         self, show: _Performance, clip: int, work: Denoising, conditions: Callable[[], tuple[ClipConditions, ...]]
     ) -> Iterator[Event]:
         """Do what is left to do of `work`, with a StepDone after each step; returns the clean latents (16, F, h, w)."""
-        with self._on_device(self.parts.transformer):
-            predict = self._prediction(conditions(), show.request.guidance)
+        request = show.request
+        with self._on_device(self.parts.transformer) as transformer, show.cache.around(transformer):
+            told, plain = self._predictions(conditions(), request)
+            whole = ceil(request.guidance_share * request.steps)
+            predict = lambda *now: (told if work.done < whole else plain)(*now)  # noqa: E731
             for step in work.steps(predict):
-                yield StepDone(clip, step, show.request.steps, lambda: draw(clean_guess(work.scheduler), show.colours))
+                yield StepDone(clip, step, request.steps, lambda: draw(clean_guess(work.scheduler), show.colours))
         return work.latents[0]
 
     def _decode(self, show: _Performance, clip: int, latents: torch.Tensor, motion: MotionMemory) -> Iterator[Event]:
@@ -225,11 +232,25 @@ class SpeechToVideo:
             parts = self.parts
             smaller.resettle((parts.transformer, parts.text_encoder, parts.speech_encoder, parts.vae))
 
-    def _prediction(self, conditions: tuple[ClipConditions, ...], guidance: float) -> Predict:
-        if self.crew is not None and len(conditions) == 2:
-            return guided_at_once(partial(self.crew, clip=stacked(conditions)), guidance)
-        predictions = [partial(self.crew or self.parts.transformer, clip=condition) for condition in conditions]
-        return predictions[0] if len(predictions) == 1 else guided(*predictions, guidance)
+    def _predictions(
+        self, conditions: tuple[ClipConditions, ...], request: GenerationRequest
+    ) -> tuple[Predict, Predict]:
+        """With guidance, where it is asked for, and without."""
+        named = zip((CONDITIONAL, UNCONDITIONAL), conditions, strict=False)
+        single = [partial(self._pass, name, condition) for name, condition in named]
+        if len(single) == 1:
+            return single[0], single[0]
+        if self.crew is not None:
+            return guided_at_once(partial(self.crew, clip=stacked(conditions)), request.guidance), single[0]
+        return guided(*single, request.guidance), single[0]
+
+    def _pass(self, name: str, clip: ClipConditions, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """One pass of the transformer, by `name` for a cache of steps."""
+        if self.crew is not None:
+            return self.crew(latents, timestep, clip)
+        transformer = self.parts.transformer
+        with transformer.cache_context(name) if transformer.is_cache_enabled else nullcontext():
+            return transformer(latents, timestep, clip)
 
     def _noise(self, show: _Performance, clip: int) -> torch.Tensor:
         """fp32 (1, 16, F, h, w), drawn on the device in the model's dtype: a seed gives the official noise."""
