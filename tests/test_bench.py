@@ -51,6 +51,14 @@ def test_a_step_is_measured_in_two_configurations_in_one_run(capsys) -> None:
     assert naive["flops"] > exact["flops"]  # what is told of a clip is encoded at every step
 
 
+@pytest.mark.parametrize("plan", ["int8", "fp8", "stream"])
+def test_a_step_is_measured_with_the_weights_of_each_plan(plan: str, capsys) -> None:
+    assert main(["bench", "steps", *TOY, "--compare", "exact", plan, "--json"]) == 0
+    exact, other = json.loads(capsys.readouterr().out)["rows"]
+    assert other["configuration"] == plan
+    assert exact["flops"] == other["flops"]
+
+
 def test_all_matrix_products_and_attentions_of_a_step_are_counted(capsys) -> None:
     assert main(["bench", "steps", *TOY, "--opening", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]

@@ -23,6 +23,7 @@ from pipeline.benchmarks.operations import (
 )
 from pipeline.errors import InvalidRequest
 from pipeline.model.motion import token_positions
+from pipeline.model.placement import Placement, Plan
 from pipeline.model.transformer import FP32_PARTS, SpeechToVideoTransformer
 from pipeline.request import FRAMES_PER_SECOND, LATENT_STRIDE
 
@@ -132,10 +133,26 @@ def compiled(transformer: SpeechToVideoTransformer, inputs: Inputs, noise: torch
     return as_it_is(transformer, inputs, noise, time)
 
 
-CONFIGURATIONS: dict[str, Callable[[SpeechToVideoTransformer, Inputs, torch.Tensor, torch.Tensor], Pass]] = {
+def by_plan(plan: Plan) -> "Prepare":
+    """The program's pass with the weights as a plan of MEMORY has them."""
+
+    def prepare(transformer: SpeechToVideoTransformer, inputs: Inputs, noise: torch.Tensor, time: torch.Tensor) -> Pass:
+        placement = Placement(noise.device, transformer.patch_embedding.weight.dtype, plan)
+        placement.settle(transformer)
+        if plan != "stream":
+            transformer.to(noise.device)
+        return as_it_is(transformer, inputs, noise, time)
+
+    return prepare
+
+
+Prepare = Callable[[SpeechToVideoTransformer, Inputs, torch.Tensor, torch.Tensor], Pass]
+BY_PLAN: tuple[Plan, ...] = ("int8", "fp8", "fp8-fast", "stream")
+CONFIGURATIONS: dict[str, Prepare] = {
     "exact": as_it_is,
     "naive": naive,
     "compiled": compiled,
+    **{plan: by_plan(plan) for plan in BY_PLAN},
 }
 
 
@@ -180,7 +197,8 @@ class StepBench:
     def _prepared(self, name: str, workload: Workload) -> Pass:
         """One pass on drawn weights and inputs, the same ones each time."""
         torch.manual_seed(0)
-        transformer = random_transformer(self.size, self.device, self.dtype)
+        home = torch.device("cpu") if name in BY_PLAN else self.device  # whole, they may not fit the card
+        transformer = random_transformer(self.size, home, self.dtype)
         inputs = random_inputs(transformer, workload, self.device)
         noise = torch.randn(1, 16, *workload.latents, device=self.device)
         return CONFIGURATIONS[name](transformer, inputs, noise, torch.full((1,), 500, device=self.device))
