@@ -17,6 +17,7 @@ from pipeline.jobs.folder import read_job
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.logs import KeylessFormatter
+from pipeline.media.video import read_note_from
 from pipeline.request import GenerationRequest
 
 from .scripted import DRAWN_SEED, Gate, Script, at_step, decoded, files_of, follow
@@ -127,6 +128,7 @@ def test_cancelling_during_a_clip_keeps_the_clips_before(
     assert len(statuses) == 3  # now, the event that it waited at, the end
     assert script.closed.is_set()
     assert len(decoded(queue.video(job))) == 5
+    assert read_note_from(queue.video(job))["partial"]
     assert files_of(queue.folder / job) == ALWAYS | {"clip-0001.mp4", "result.mp4", "thumbnail.jpg"}
 
 

@@ -159,6 +159,23 @@ def test_two_clients_each_get_their_own_video_and_the_second_sees_its_place(
     assert frames_of(list(second)[-1][0]) == 16
 
 
+def test_a_finished_video_is_extended_and_an_unwanted_one_is_deleted(
+    served: Served, client: Client, portrait: Path, voice: Path, long_voice: Path
+) -> None:
+    served.model.let_all()
+    first = client.predict(**files(portrait, voice), api_name="/submit")
+    served.wait_for_end(first)
+
+    longer = client.predict(first, handle_file(long_voice), api_name="/extend")
+    client.predict(first, api_name="/delete")
+
+    served.wait_for_end(longer)
+    assert frames_of(client.predict(longer, api_name="/result")) == 16 + 96
+    assert [status["job"] for status in client.predict([first, longer], api_name="/history")] == [longer]
+    with pytest.raises(AppError, match="There is no such job here"):
+        client.predict(first, handle_file(voice), api_name="/extend")
+
+
 def test_plan_says_what_a_request_comes_to(client: Client, portrait: Path, long_voice: Path) -> None:
     plan = client.predict(**files(portrait, long_voice), size="480p", audio_duration=5.5, api_name="/plan")
 
@@ -273,7 +290,7 @@ def test_what_nobody_expected_is_told_without_its_traceback(
     assert "FileNotFoundError" in caplog.text
 
 
-@pytest.mark.parametrize("endpoint", ["/status", "/result", "/cancel"])
+@pytest.mark.parametrize("endpoint", ["/status", "/result", "/cancel", "/delete"])
 def test_an_id_that_is_no_job_gives_a_sentence(client: Client, endpoint: str) -> None:
     for job in ("0" * 32, "../../etc", 5, None, {"path": "/etc/passwd"}):
         with pytest.raises(AppError) as caught:

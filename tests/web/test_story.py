@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipeline.errors import DiskFull
+from pipeline.errors import DiskFull, ModelUnavailable
 from pipeline.media.video import join_clips, write_clip
 
 from .conftest import Served
-from .scripted import SEED, STEPS, write_voice
+from .scripted import SEED, STEPS, PacedModel, write_voice
 from .test_page import duration_of, expect, generate, upload
 
 if TYPE_CHECKING:
@@ -242,6 +242,30 @@ def test_nobody_is_kept_out(
     served.model.let_all()
     wait_for_end(page)
     duration_of(page)
+    assert faults_of(page, node_modules) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out_where_things_go_wrong(
+    serve: Callable[..., Served], visit: Visit, node_modules: Path, portrait: Path, voice: Path, scheme: str
+) -> None:
+    model, tries = PacedModel(), []
+    model.error = DiskFull("The disk is full.")
+    model.let_all()
+
+    def prepare(report: Callable) -> PacedModel:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ModelUnavailable("The model's folder lacks Wan2.1_VAE.pth.")
+        return model.prepare(report)
+
+    page = visit(serve(prepare).url, width=390, color_scheme=scheme, reduced_motion="reduce")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    generate(page, portrait, voice)
+    expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
+    assert faults_of(page, node_modules) == []
+    page.get_by_role("button", name="Try again").click()
+    wait_for_end(page, "The disk is full.")
     assert faults_of(page, node_modules) == []
 
 
