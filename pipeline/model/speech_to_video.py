@@ -147,11 +147,9 @@ class SpeechToVideo:
         opening = clip == 1 and not show.request.first_frame
         before = None if opening else torch.from_numpy(motion.latents).to(self.placement.device)
         yield StageChanged("denoise", clip)
-        heard, pose = self._heard(show, clip), self._pose_latents(show, clip)
         request, noise = show.request, self._noise(show, clip)
         work = Denoising(make_scheduler(request.solver, request.steps, request.shift, noise.device), noise)
-        conditions = partial(self._conditions, show, heard, before, pose)
-        latents = yield from self._persist(partial(self._denoise, show, clip, work, conditions))
+        latents = yield from self._persist(partial(self._denoise, show, clip, work, before))
         yield StageChanged("decode", clip)
         latents = torch.cat([show.reference if opening else before, latents], dim=1)
         shown, left = yield from self._persist(partial(self._decode, show, clip, latents, motion))
@@ -190,13 +188,12 @@ class SpeechToVideo:
         with self._on_device(self.parts.vae) as vae:
             return encode_video(vae, torch.cat([pixels[:, :1], pixels], dim=1))[:, 1:]
 
-    def _denoise(
-        self, show: _Performance, clip: int, work: Denoising, conditions: Callable[[], tuple[ClipConditions, ...]]
-    ) -> Iterator[Event]:
+    def _denoise(self, show: _Performance, clip: int, work: Denoising, motion: torch.Tensor | None) -> Iterator[Event]:
         """Do what is left to do of `work`, with a StepDone after each step; returns the clean latents (16, F, h, w)."""
         request = show.request
+        heard, pose = self._heard(show, clip), self._pose_latents(show, clip)
         with self._on_device(self.parts.transformer) as transformer, show.cache.around(transformer):
-            told, plain = self._predictions(conditions(), request)
+            told, plain = self._predictions(self._conditions(show, heard, motion, pose), request)
             whole = ceil(request.guidance_share * request.steps)
             predict = lambda *now: (told if work.done < whole else plain)(*now)  # noqa: E731
             for step in work.steps(predict):
