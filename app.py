@@ -7,14 +7,20 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from pipeline.errors import InvalidSetting, UserError
 from pipeline.events import ModelState
 from pipeline.logs import log_to_stderr
 from pipeline.machine import asks_first, is_follower, is_hosted, public_url
-from pipeline.preflight import Start, plan_start, require_machine
+from pipeline.preflight import Start, elsewhere, plan_start, require_machine
+from pipeline.settings import Settings
 from pipeline.sole_use import sole_use
 from pipeline.uploads import uploads_folder
+
+if TYPE_CHECKING:
+    from pipeline.jobs.queue import JobQueue
 
 
 def main() -> int:
@@ -55,19 +61,33 @@ def listening(host: str, port: int) -> socket.socket:
 def serve(start: Start, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
     from pipeline.idle_stop import idle_stop_of
-    from pipeline.jobs.queue import JobQueue
     from pipeline.jobs.worker import Worker
-    from pipeline.web.signin import credentials
     from pipeline.web.site import build_server, build_site
     from pipeline.web.studio import Studio
 
-    settings, folder = start.settings, start.folder
-    queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
+    settings = start.settings
+    try:
+        access, queue = kept_in(start.folder, settings)
+    except InvalidSetting as error:
+        if not is_hosted():
+            raise
+        start = elsewhere(start, error)
+        access, queue = kept_in(start.folder, settings)
     worker = Worker(queue, lambda report: prepare(start, report))
     idle = idle_stop_of(settings, queue, worker) if start.trouble is None else None
-    site = build_site(Studio(queue, worker, start.entry, idle), credentials(settings, folder))
+    site = build_site(Studio(queue, worker, start.entry, idle), access)
     logging.info("The page is on %s", public_url(settings))
     build_server(site).run(sockets=[door])
+
+
+def kept_in(folder: Path, settings: Settings) -> tuple[tuple[str, str] | None, "JobQueue"]:
+    """What lies in `folder`: who may come in, and the queue. Raises InvalidSetting."""
+    from pipeline.jobs.queue import JobQueue
+    from pipeline.web.signin import credentials
+
+    access = credentials(settings, folder)
+    queue = JobQueue(folder / "jobs", settings.max_queue, settings.max_audio_seconds, settings.keep_results_days)
+    return access, queue
 
 
 def prepare(start: Start, report: Callable[[ModelState], None]) -> object:

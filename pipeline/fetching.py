@@ -20,6 +20,8 @@ from pipeline.media.files import whole_or_absent
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# What Python does not know or, before 3.13, did not: the host of Azure's machines, and addresses for documentation.
+NOT_FOR_EVERYBODY = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("3fff::/20"))
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that is given out in IPv6; the rest translates or is special
 WEB_PORTS = (80, 443)
 FREE_PORTS = range(1024, 65536)  # below these, what listens may take an HTTP request for something else
@@ -36,6 +38,8 @@ def is_public(address: Address) -> bool:
 
     IPv6 addresses that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are not: they can lead to any.
     """
+    if any(address in network for network in NOT_FOR_EVERYBODY):
+        return False
     if address.version == 6 and (address not in GLOBAL_UNICAST or address.sixtofour or address.teredo):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)

@@ -6,14 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import InvalidSetting
 from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for, without_transformer
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
 
 # Memory of the smallest card that the 14B model is served on without being asked for: 33 GB of it is the transformer.
 SMALLEST_CARD_BYTES = 47_000_000_000
-OLDEST_DRIVER = 525  # that runs programs made for CUDA 12, by NVIDIA's table of minor version compatibility
+OLDEST_DRIVER = 570  # that runs programs made for CUDA 12.8, by NVIDIA's release notes
 TORCH_PATIENCE_S = 180
 CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
 
@@ -92,7 +91,8 @@ def public_url(settings: Settings) -> str:
         return f"https://{pod}-{settings.port}.proxy.runpod.net"
     if space := os.environ.get("SPACE_HOST"):
         return f"https://{space}"
-    return f"http://{settings.host}:{settings.port}"
+    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def served_entry(settings: Settings) -> ModelEntry:
@@ -107,16 +107,9 @@ def served_entry(settings: Settings) -> ModelEntry:
 def output_folder(settings: Settings) -> Path:
     """Where jobs and results are kept: OUTPUT_DIR, a mounted volume that can be written, or the user's data folder."""
     if settings.output_dir is not None:
-        return _absolute(settings.output_dir)
+        return settings.output_dir
     for volume in standard_places().volumes:
         if can_be_written(volume):
             return volume / "outputs"
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return data / APPLICATION / "outputs"
-
-
-def _absolute(folder: Path) -> Path:
-    try:
-        return folder.expanduser().absolute()
-    except RuntimeError:  # a home that is not there
-        raise InvalidSetting(f"OUTPUT_DIR={str(folder)!r} cannot be used: give a folder.") from None

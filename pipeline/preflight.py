@@ -10,7 +10,8 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,8 @@ from pipeline.store.locations import can_be_written, find_model, standard_places
 from pipeline.store.progress import in_units
 
 PACKAGES = ("torch", "diffusers", "transformers", "huggingface_hub", "gradio")
+LARGE_BYTES = 10_000_000_000  # of a model that is not for CPUs
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # in bytes, of this container; "max" where there is none
 ACTION = "! "  # begins a line that somebody has to do something about
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,11 @@ def plan_start(forgiving: bool) -> Start:
         if not forgiving:
             raise
         return _start_in_spite_of(error)
+
+
+def elsewhere(start: Start, error: UserError) -> Start:
+    """`start` with a new folder among the temporary ones, for `error` says what is wrong with its own."""
+    return replace(start, folder=Path(tempfile.mkdtemp(prefix="talking-video-")), trouble=start.trouble or error)
 
 
 def _start_in_spite_of(error: UserError) -> Start:
@@ -89,7 +97,7 @@ def require_machine(start: Start, report: Callable[[ModelState], None]) -> None:
 
 def unfit(entry: ModelEntry, gpu: Gpu) -> str | None:
     """Why this machine cannot serve `entry`, with what to do; None where nothing is known against it."""
-    if entry.name != DEFAULT_MODEL:
+    if not _is_large(entry):
         return None
     if not gpu.cards:
         return (
@@ -102,6 +110,13 @@ def unfit(entry: ModelEntry, gpu: Gpu) -> str | None:
             f"redeploy with the CUDA {_torch_cuda()} filter, so that the machine's driver is new enough."
         )
     return None
+
+
+def _is_large(entry: ModelEntry) -> bool:
+    """Whether `entry` is a model for cards alone, as far as that is known before it is there."""
+    if entry.folder is not None:
+        return sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file()) > LARGE_BYTES
+    return entry.repository == entry_for(DEFAULT_MODEL).repository
 
 
 def findings(start: Start, gpu: Gpu) -> Iterator[str]:
@@ -143,7 +158,9 @@ def _torch_cuda() -> str | None:
 
 def _about_memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"  {os.cpu_count()} CPU cores, {in_units(total)} of memory"
+    with suppress(OSError, ValueError):  # not in a container, or one without a limit
+        total = min(total, int(MEMORY_LIMIT.read_text()))
+    return f"  {len(os.sched_getaffinity(0))} CPU cores, {in_units(total)} of memory"
 
 
 def _about_model(start: Start) -> Iterator[str]:
@@ -157,8 +174,11 @@ def _about_model(start: Start) -> Iterator[str]:
 
 def _about_disk(start: Start) -> Iterator[str]:
     existing = nearest_existing(start.folder)
-    yield f"  Results go to {start.folder}, {in_units(shutil.disk_usage(existing).free)} free"
-    if is_doubtful(existing) and start.settings.model_volume_gb is None:
+    if not is_doubtful(existing):
+        yield f"  Results go to {start.folder}, {in_units(shutil.disk_usage(existing).free)} free"
+        return
+    yield f"  Results go to {start.folder}"
+    if start.settings.model_volume_gb is None:
         yield (
             f"{ACTION}That file system may not tell the truth about its space: set MODEL_VOLUME_GB to the volume's "
             "size."

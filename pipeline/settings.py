@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import InvalidSetting
@@ -21,6 +21,17 @@ def usual_host() -> str:
     return os.environ.get("GRADIO_SERVER_NAME") or on_space("0.0.0.0", "127.0.0.1")()
 
 
+def whole_path(folder: Path) -> Path:
+    """`folder` from the root on, "~" replaced. Raises ValueError where that home is not there."""
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+Folder = Annotated[Path, AfterValidator(whole_path)]
+
+
 class Settings(BaseSettings):
     """Each field is the environment variable of its name in capitals; its description says what is accepted."""
 
@@ -30,7 +41,7 @@ class Settings(BaseSettings):
         str | None, Field(description="wan2.2-s2v-14b, sample, a folder, or a Hub repository OWNER/NAME[@REVISION]")
     ] = None
     model_variant: Annotated[str | None, Field(description="the name of a variant in the catalogue")] = None
-    model_cache_dir: Annotated[Path | None, Field(description="a folder")] = None
+    model_cache_dir: Annotated[Folder | None, Field(description="a folder")] = None
     model_revision: Annotated[str | None, Field(description="a commit of the model repository")] = None
     model_volume_gb: Annotated[float | None, Field(gt=0, description="the volume's size in GB, above 0")] = None
     download_stall_seconds: Annotated[float, Field(ge=1, le=86_400, description="seconds, from 1 to 86400")] = 120
@@ -43,7 +54,7 @@ class Settings(BaseSettings):
     )
     lora_strength: Annotated[float, Field(ge=-10, le=10, description="a number from -10 to 10")] = 1.0
     gguf: Annotated[str | None, Field(description="a file, a folder, or OWNER/NAME[@REVISION]/FILE on the Hub")] = None
-    output_dir: Annotated[Path | None, Field(description="a folder")] = None
+    output_dir: Annotated[Folder | None, Field(description="a folder")] = None
     host: Annotated[str, Field(min_length=1, description="an address to listen on", default_factory=usual_host)]
     port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860
     app_username: Annotated[str, Field(min_length=1, description="a name")] = "studio"

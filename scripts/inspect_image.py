@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMPRESSED_LIMIT, UNPACKED_LIMIT = 4_500_000_000, 8_500_000_000
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".gguf", ".onnx")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".gguf", ".onnx", ".bin", ".npz")
 SMALLEST_WEIGHTS = 10_000  # bytes; Python has files named .pth, too, of a line or two
 SAMPLE_MODEL, SAMPLE_MODEL_LIMIT = "app/assets/sample_model/", 16_000_000
 UNWANTED = re.compile(

@@ -56,4 +56,4 @@ def test_results_go_where_they_are_wanted_and_else_to_the_users_data(monkeypatch
 def test_a_home_that_is_not_there_is_a_sentence(monkeypatch) -> None:
     monkeypatch.setenv("OUTPUT_DIR", "~nobody-of-this-name/x")
     with pytest.raises(InvalidSetting, match="OUTPUT_DIR='~nobody-of-this-name/x' cannot be used: give a folder"):
-        output_folder(read_settings())
+        read_settings()

@@ -144,8 +144,12 @@ def test_a_space_listens_on_every_address_and_has_narrower_limits(monkeypatch) -
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"MEMORY": "lots"}, "MEMORY='lots' cannot be used: give auto, resident, offload or stream."),
+        ({"MEMORY": "lots"}, "MEMORY='lots' cannot be used: give auto, resident, "),
         ({"MODEL": "wan2.2-s2v-14b"}, "and there is none here: deploy on a machine with one"),
+        ({"MODEL": "Wan-AI/Wan2.2-S2V-14B"}, "and there is none here: deploy on a machine with one"),
+        ({"MODEL": "~nobody-of-this-name/x"}, "MODEL='~nobody-of-this-name/x' cannot be used"),
+        ({"MODEL_CACHE_DIR": "~nobody-of-this-name/x"}, "MODEL_CACHE_DIR='~nobody-of-this-name/x' cannot be used"),
+        ({"HOST": "0.0.0.0"}, "out/password cannot be used"),
     ],
 )
 def test_a_container_that_cannot_serve_lives_and_says_why(variables: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -157,6 +161,7 @@ def test_a_container_that_cannot_serve_lives_and_says_why(variables: dict[str, s
         "TMPDIR": str(tmp_path),
         "OUTPUT_DIR": str(tmp_path / "out"),
     }
+    (tmp_path / "out" / "password").mkdir(parents=True)  # which is to be a file
     environment = kept | {"container": "oci", "PORT": str(port)} | variables
     program = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py")], env=environment, stderr=subprocess.PIPE, text=True

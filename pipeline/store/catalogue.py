@@ -127,8 +127,7 @@ def entry_for(model: str | None, variant: str | None = None, revision: str | Non
         return _at_revision(_variant_of(named, variant), revision)
     if variant is not None:
         raise InvalidSetting(f"MODEL_VARIANT={variant!r} cannot be used: only models of the catalogue have variants.")
-    if Path(model).expanduser().is_dir():
-        folder = Path(model).expanduser().resolve()
+    if (folder := _folder_at(model)) is not None:
         return ModelEntry(name=model, title=folder.name, variant="as found", folder=folder)
     return _repository_entry(model, revision)
 
@@ -139,6 +138,14 @@ def without_transformer(entry: ModelEntry) -> ModelEntry:
     rest = tuple(component for component in entry.components if component.name != "transformer")
     size = entry.size_bytes and entry.size_bytes - TRANSFORMER_BYTES
     return replace(entry, components=(config, *rest), size_bytes=size)
+
+
+def _folder_at(path: str) -> Path | None:
+    try:
+        folder = Path(path).expanduser()
+        return folder.resolve() if folder.is_dir() else None
+    except (RuntimeError, ValueError, OSError):  # a home that is not there, what is no path at all, a name too long
+        return None
 
 
 def _variant_of(entries: list[ModelEntry], variant: str | None) -> ModelEntry:

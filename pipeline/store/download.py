@@ -1,5 +1,6 @@
 """One program's download of a model into a folder, under the folder's lease: again and again until it is whole."""
 
+import errno
 import logging
 import shutil
 import time
@@ -30,6 +31,8 @@ from pipeline.store.troubles import Failure, Interrupted, trouble
 
 QUIET_S = 10.0  # without a byte, before people are told
 LONGEST_PAUSE_S = 300.0
+# Errors of the file system that trying again does not mend. Others pass: a network volume may falter for a moment.
+LASTING_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 HUB_RECORDS = ".cache"  # in the folder: where huggingface_hub keeps files in flight, locks and notes
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Download:
         self._fruitless = 0  # tries since a file was last finished: while files arrive, the download goes on
         self._meter, self._log = Meter(), ProgressLog()
         self._last_beat = 0.0
+        self._done = 0  # bytes, when they were last looked at
 
     def run(self) -> Iterator[ModelState]:
         """Fetch what is missing. Raises ModelUnavailable or DiskFull where that fails for good, and LeaseLost.
@@ -101,6 +105,11 @@ class Download:
                 yield from self._fetch(process, attempt.workers)
         except Interrupted as interruption:
             yield from self._pause(interruption)
+            return False
+        except OSError as error:
+            if error.errno in LASTING_ERRORS:
+                raise
+            yield from self._pause(Interrupted(f"the volume answered with an error ({error.strerror or error})"))
             return False
         write_manifest(self._folder, replace(self._manifest, complete=True))
         return True
@@ -176,6 +185,7 @@ class Download:
             reports = process.reports(self._pace.poll_s)
             ends = [self._is_end(report) for report in reports]
             done, now = self._bytes_done(), time.monotonic()
+            self._done = done
             if reports or done != seen:
                 moved_at, seen = now, done
             if (quiet := now - moved_at) >= self._pace.stall_s:
@@ -211,8 +221,8 @@ class Download:
         end = time.monotonic() + min(max(pause, interruption.retry_after_s or 0), LONGEST_PAUSE_S)
         log.warning("%s: %s.", self._entry.title, interruption)
         while (left := end - time.monotonic()) > 0:
-            done, total = (self._bytes_done(), self._manifest.total_bytes) if self._manifest else (0, 0)
-            yield self._tell("downloading", done, total, None, f"{interruption}; trying again in {left:.0f} s")
+            total = self._manifest.total_bytes if self._manifest else 0
+            yield self._tell("downloading", self._done, total, None, f"{interruption}; trying again in {left:.0f} s")
             time.sleep(min(left, self._pace.poll_s))
 
     def _tell(

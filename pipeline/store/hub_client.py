@@ -167,7 +167,9 @@ def failure_of(error: BaseException, file: str | None = None) -> Failure:
         detail=redact(f"{type(errors[-1]).__name__}: {words}"[:300], token),
         file=file,
         status=response.status_code if response is not None else None,
-        errno=next((number for e in errors if (number := _disk_errno(e))), None),
+        errno=next(
+            (number for e in errors if (number := _disk_errno(e)) and not _is_firewall(number, unreached)), None
+        ),
         offline=any(isinstance(e, OfflineModeIsEnabled) for e in errors),
         unreached=unreached,
         refused=_is_refusal(response),
@@ -175,6 +177,11 @@ def failure_of(error: BaseException, file: str | None = None) -> Failure:
         token=token is not None,
         retry_after_s=_retry_after_s(response),
     )
+
+
+def _is_firewall(number: int, unreached: bool) -> bool:
+    """Whether it was the network, and not the disk, that forbade something."""
+    return unreached and number in (errno.EACCES, errno.EPERM)
 
 
 def _is_refusal(response: Any) -> bool:

@@ -137,6 +137,8 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError:  # a network volume that falters: somebody holds it, and shows no sign of life for now
+        return b""
 
 
 def _parse(content: bytes | None) -> Holder | None:

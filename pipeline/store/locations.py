@@ -87,7 +87,7 @@ def _given_folder(folder: Path, entry: ModelEntry) -> Search:
 
 def _candidates(entry: ModelEntry, settings: Settings, places: Places) -> Iterator[Path]:
     if settings.model_cache_dir is not None:
-        yield settings.model_cache_dir.expanduser().absolute() / entry.repository
+        yield settings.model_cache_dir / entry.repository
     for cache in places.hub_caches:
         yield from _snapshots(cache, entry)
     for parent in (*places.volumes, places.user_cache):
@@ -120,7 +120,7 @@ def _snapshots(cache: Path, entry: ModelEntry) -> Iterator[Path]:
 def _destination(settings: Settings, places: Places) -> Path:
     """The folder of models to write to: MODEL_CACHE_DIR, a volume, or the user's cache."""
     if settings.model_cache_dir is not None:
-        wanted = [settings.model_cache_dir.expanduser().absolute()]
+        wanted = [settings.model_cache_dir]
     else:
         wanted = [parent / "models" for parent in (*places.volumes, places.user_cache)]
     for folder in wanted:

@@ -114,7 +114,7 @@ def folder_troubles_explained(folder: Path) -> Iterator[None]:
         with disk_full_explained(folder):
             yield
     except OSError as error:
-        log.exception("%s failed.", folder)
+        log.warning("%s: %r", folder, error)
         raise ModelUnavailable(
             f"The folder {folder} cannot be used for the model ({error.strerror or error}): set MODEL_CACHE_DIR to "
             "another one."

@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import os
 import secrets
-import time
 from pathlib import Path
 
 from pipeline.errors import InvalidSetting
@@ -17,8 +16,8 @@ from pipeline.settings import Settings
 logger = logging.getLogger(__name__)
 
 PASSWORD_FILE = "password"  # in OUTPUT_DIR
-WRONG_S = 1.0  # between two answers to wrong passwords, whoever tries them
-LONGEST_WRONG_S = 30.0  # that such an answer is held back, lest they pile up
+ANSWER_S = 2.0  # until an answer comes, a yes like a no: who does not wait for it learns nothing
+MOST_WAITING = 10  # who may wait for an answer at once, so that all who guess together get five answers a second
 
 
 def credentials(settings: Settings, folder: Path) -> tuple[str, str] | None:
@@ -26,7 +25,11 @@ def credentials(settings: Settings, folder: Path) -> tuple[str, str] | None:
 
     Without APP_PASSWORD one is made up once, kept in `folder` and told in the log at each start.
     """
-    if settings.app_auth == "off" or os.environ.get("SPACE_ID"):
+    if settings.app_auth == "off":
+        return None
+    if os.environ.get("SPACE_ID"):
+        if settings.app_password:
+            logger.warning("APP_PASSWORD is not asked for on a Space: who may see the Space may use it.")
         return None
     if settings.app_password:
         return settings.app_username, settings.app_password
@@ -66,17 +69,23 @@ def kept_password(folder: Path) -> str:
 
 
 class Doorkeeper:
-    """Lets in who knows the name and the password. Guessing is slow; those who know them never wait for guessers."""
+    """Lets in who knows the name and the password. Guessing is slow, however many guess.
+
+    While so many guess that all places are taken, whoever knows the password is turned away, too, and has to try again.
+    """
 
     def __init__(self, name: str, password: str) -> None:
         self._expected = f"{name}\n{password}".encode()
-        self._next_answer = 0.0  # to a wrong password, by the monotonic clock
+        self._waiting = 0
 
     async def admits(self, name: str, password: str) -> bool:
-        """Whether this is the name and the password; a no comes late."""
-        if secrets.compare_digest(f"{name}\n{password}".encode(), self._expected):
-            return True
-        now = time.monotonic()
-        self._next_answer = min(max(now, self._next_answer) + WRONG_S, now + LONGEST_WRONG_S)
-        await asyncio.sleep(self._next_answer - now)
-        return False
+        """Whether this is the name and the password; the answer comes late, or is no where too many wait for one."""
+        if self._waiting >= MOST_WAITING:
+            logger.warning("Somebody was not let in unheard: too many try to sign in at once.")
+            return False
+        self._waiting += 1
+        try:
+            await asyncio.sleep(ANSWER_S)
+        finally:
+            self._waiting -= 1
+        return secrets.compare_digest(f"{name}\n{password}".encode(), self._expected)

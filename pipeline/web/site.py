@@ -12,6 +12,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from gradio import processing_utils
 from starlette.routing import Mount
 
 from pipeline.jobs.worker import Worker
@@ -23,6 +24,7 @@ from pipeline.web.studio import Studio
 from pipeline.web.upload_room import upload_route
 
 LARGEST_UPLOAD = "500mb"
+ADDRESS_SENT = "An address is no file here: send the file itself (with gradio_client, handle_file(PATH))."
 CLOSE_SECONDS = 2  # that connections are waited for at the end
 STOP_SECONDS = 5  # that the worker is waited for at the end; its job goes on at the next start all the same
 
@@ -43,6 +45,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
             studio.idle.close()
         await asyncio.to_thread(studio.worker.stop, STOP_SECONDS)
 
+    processing_utils.async_ssrf_protected_download = refuse_address
     site = FastAPI(lifespan=working, openapi_url=None)
     _add_health(site, studio.worker)
     page = build_page(studio)
@@ -68,6 +71,11 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     # Before the page's own, which take all addresses.
     site.router.routes[:0] = [*job_routes(studio.queue, admits), upload_route(pages)]
     return site
+
+
+async def refuse_address(url: str, cache_dir: str) -> str:
+    """In the place of what Gradio has for addresses that are sent as files: it fetches them whole, into memory."""
+    raise gr.Error(ADDRESS_SENT, print_exception=False)
 
 
 class SiteServer(uvicorn.Server):

@@ -135,10 +135,11 @@ def test_a_worker_without_the_model_does_not_pass_its_check(
     assert "does not hold a whole model" in worker.log
 
 
+@pytest.mark.parametrize("model", ["wan2.2-s2v-14b", ""], ids=["asked for", "by default"])
 def test_a_worker_without_a_gpu_does_not_pass_its_check_with_the_large_model(
-    start: Callable[..., Worker], runpod: RunPod
+    model: str, start: Callable[..., Worker], runpod: RunPod
 ) -> None:
-    worker = start(MODEL="wan2.2-s2v-14b", PATH="", **runpod.variables())
+    worker = start(MODEL=model, PATH="", **runpod.variables())
 
     assert worker.process.wait(100) == 1
     assert "needs an NVIDIA GPU" in worker.log

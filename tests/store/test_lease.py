@@ -124,6 +124,14 @@ def test_a_lease_that_cannot_be_read_counts_as_held_until_it_has_been_silent(tmp
     assert watch.take_over() is not None
 
 
+def test_a_lease_that_cannot_be_read_at_the_moment_is_somebodys(tmp_path):
+    (tmp_path / LEASE).mkdir()  # to read it is an OSError, as on a volume that falters
+    watch = LeaseWatch(tmp_path)
+    assert watch.look() is None
+    assert not watch.is_free
+    assert watch.silent_s < 10
+
+
 def test_a_lease_that_vanished_is_lost(tmp_path):
     lease = acquire(tmp_path)
     (tmp_path / LEASE).unlink()

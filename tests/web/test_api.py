@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -317,6 +318,21 @@ def test_files_of_the_server_are_no_inputs(served: Served, client: Client, portr
 
 def parameters_of(served: Served, endpoint: str) -> list[dict[str, Any]]:
     return httpx.get(f"{served.url}/gradio_api/info").json()["named_endpoints"][endpoint]["parameters"]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/portrait.png", "https://example.com/portrait.png"])
+def test_addresses_are_no_inputs_and_nothing_is_fetched(
+    address: str, served: Served, client: Client, voice: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_asks:
+        nobody_asks.settimeout(0)
+        url = address.format(port=nobody_asks.getsockname()[1])
+        portrait = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}}
+        for name in ("/submit", "/generate", "/plan"):
+            with pytest.raises(AppError, match="An address is no file here"):
+                client.predict(portrait=portrait, audio=handle_file(voice), api_name=name)
+        with pytest.raises(BlockingIOError):
+            nobody_asks.accept()
 
 
 def test_files_of_jobs_are_not_served_by_their_path(

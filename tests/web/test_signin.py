@@ -86,23 +86,31 @@ def test_a_password_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
         credentials(Settings(host="0.0.0.0"), tmp_path / "file")
 
 
-def test_guessing_is_slow_and_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signin, "WRONG_S", 0.2)
+def answers_to(*guesses: str) -> tuple[list[bool], float]:
+    """What a doorkeeper says to passwords that are tried at once, the right one being "größer", and after how long."""
     doorkeeper = Doorkeeper("studio", "größer")
 
-    async def guess() -> tuple[float, list[bool]]:
-        guesses = [asyncio.ensure_future(doorkeeper.admits("studio", guess)) for guess in ("", "a", "größe")]
-        await asyncio.sleep(0)
-        before = time.monotonic()
-        assert await doorkeeper.admits("studio", "größer")
-        assert not any(guess.done() for guess in guesses)
-        answers = await asyncio.gather(*guesses)
-        return time.monotonic() - before, answers
+    async def guess() -> list[bool]:
+        return await asyncio.gather(*(doorkeeper.admits("studio", guess) for guess in guesses))
 
+    before = time.monotonic()
     with ThreadPoolExecutor(1) as thread:  # this one has an event loop where the browser's tests ran before
-        took_s, answers = thread.submit(asyncio.run, guess()).result()
-    assert answers == [False, False, False]
-    assert took_s > 0.5
+        return thread.submit(asyncio.run, guess()).result(), time.monotonic() - before
+
+
+def test_the_right_password_is_answered_no_sooner_than_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin, "ANSWER_S", 0.3)
+    for password, admitted in (("größer", True), ("größe", False), ("", False)):
+        answers, took_s = answers_to(password)
+        assert answers == [admitted]
+        assert took_s >= 0.3
+
+
+def test_of_many_guesses_at_once_only_some_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin, "ANSWER_S", 0.1)
+    wrong = ["a"] * signin.MOST_WAITING
+    assert answers_to(*wrong[1:], "größer")[0][-1]
+    assert not any(answers_to(*wrong, "größer")[0])
 
 
 def routes_of(client: httpx.Client) -> dict[str, dict]:
