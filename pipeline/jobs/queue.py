@@ -214,6 +214,10 @@ class JobQueue:
         job = self._find(id)
         return job.folder.result if job.ready and job.folder.result.is_file() else None
 
+    def step_s(self, id: str) -> float:
+        """Seconds that a step of the job takes, 0 where that has not been measured. Raises UnknownJob."""
+        return self._find(id).pace.step_s
+
     def clips_done(self, id: str) -> int:
         """How many clips of the job there are. Raises UnknownJob."""
         return self._find(id).ready

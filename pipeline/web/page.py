@@ -147,7 +147,7 @@ class Page:
         gr.HTML("<h2>Your videos</h2>", elem_id="history-title")
         self.history = gr.HTML(gallery((), None), elem_id="history", js_on_load=GALLERY.read_text())
         self.dropped = gr.File(
-            label="Settings from a video: drop an MP4 that was made here",
+            label="Settings from a video made here (MP4)",
             file_types=[".mp4"],
             height=150,
             elem_id="dropped",

@@ -13,7 +13,7 @@ from pipeline.web.served_files import address_of
 from pipeline.web.studio import Studio
 
 REMEMBERED_JOBS = 50  # of one browser
-BUSY_SECONDS, IDLE_SECONDS = 1.0, 5.0  # between two looks
+BUSY_SECONDS, SLOW_SECONDS, IDLE_SECONDS = 1.0, 3.0, 5.0  # between two looks; a look costs the server 10 ms or so
 SHORT_PROMPT = 60  # letters of one in the gallery
 
 
@@ -73,8 +73,17 @@ def look(studio: Studio, jobs: list[KnownJob], chosen: Any) -> View:
         settings=settings_card(studio.queue.request(status.job), status.seed, studio.fields) if status else "",
         history=gallery(_entries(studio, statuses, jobs), status.job if status else None),
         chosen=status.job if status else None,
-        next_look_s=BUSY_SECONDS if active or state.state != "ready" else IDLE_SECONDS,
+        next_look_s=_next_look_s(studio, status, state),
     )
+
+
+def _next_look_s(studio: Studio, status: Status | None, state: ModelState) -> float:
+    """Where steps take long there is less to see: two looks at each are enough."""
+    if state.state != "ready":
+        return BUSY_SECONDS
+    if status is None or status.state in ENDED:
+        return IDLE_SECONDS
+    return min(max(BUSY_SECONDS, round(studio.queue.step_s(status.job) / 2, 1)), SLOW_SECONDS)
 
 
 def _go_on(state: ModelState) -> str | None:

@@ -304,6 +304,7 @@ def test_nothing_jumps_or_sticks_out(served: Served, visit: Visit, portrait: Pat
     assert running["y"] - finished["y"] == pytest.approx(0, abs=1)
     assert tops > 0
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    expect(page.get_by_role("button", name="Use via API or MCP")).to_be_visible()
 
 
 def test_the_browser_asks_nobody_but_this_server_and_finds_no_fault(
