@@ -2,7 +2,8 @@
 
 Gradio leaves its MCP server open where the page asks who comes, and calls the program by the address that a request
 names. Here it lets in those who send a page's cookie or the name and the password (HTTP Basic), and calls the program
-by the address at which the request came in.
+by the address at which the request came in. A password is looked at slowly each time and never remembered as right:
+that would tell it from wrong ones at once.
 """
 
 import base64

@@ -106,6 +106,18 @@ def test_strangers_are_not_let_in_and_the_password_opens(
     assert httpx.get(address_in(told), headers=BASIC).status_code == 401
 
 
+def test_the_cookie_of_a_sign_in_opens_as_well(serve: Callable[..., Served], portrait: Path, voice: Path) -> None:
+    served = serve(credentials=OWNER)
+    served.model.let_all()
+    signed_in = httpx.post(f"{served.url}/login", data=dict(zip(("username", "password"), OWNER, strict=True)))
+    cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in signed_in.cookies.items())}
+
+    told = ask(served.url, lambda session: make_video(session, portrait, voice), cookie)
+
+    assert "'state': 'finished'" in told
+    assert httpx.get(address_in(told), headers=cookie).status_code == 200
+
+
 def test_the_program_calls_itself_and_nobody_whom_a_request_names() -> None:
     headers = [(b"host", b"evil.example")]
     assert own_address({"server": ("127.0.0.1", 80), "headers": headers}) == "http://127.0.0.1:80"
