@@ -41,6 +41,7 @@ def prepare_model(
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
+    from pipeline.model.compiling import compile_blocks
     from pipeline.model.hub_file import find_file
     from pipeline.model.loading import Changes, load_components
     from pipeline.model.lora import Lora
@@ -55,6 +56,8 @@ def prepare_model(
             gguf=None if settings.gguf is None else find_file("GGUF", settings.gguf, ".gguf"),
         )
         parts = load_components(folder, placement, _loading(entry, report), changes)
+        if settings.compile == "on":
+            compile_blocks(parts.transformer, placement)
         model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement, changes))
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
