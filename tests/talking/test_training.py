@@ -1,0 +1,69 @@
+"""The parts of the sample model's training that must be exact."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from assets.sample_model.training.acting import act
+from assets.sample_model.training.plain_start import make_transformer
+from assets.sample_model.training.planar import decode, encode, make_planar
+from assets.sample_model.training.train_transformer import PatchConv3d
+from assets.sample_model.training.train_vae import make_vae
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_flat_convolutions_give_what_the_autoencoder_gives(frames: int) -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(base_dim=8).eval()
+    planar = make_planar(copy.deepcopy(vae))
+    pixels = torch.rand(1, 3, frames, 64, 64) * 2 - 1
+    with torch.no_grad():
+        latents = vae.encode(pixels).latent_dist.mode()
+        video = vae.decode(latents).sample
+        assert _noise_ratio(encode(planar, pixels), latents) < 0.05
+        assert _noise_ratio(decode(planar, latents).clamp(-1, 1), video) < 0.1
+
+
+def _noise_ratio(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).std() / wanted.std())
+
+
+def test_the_untrained_autoencoder_gives_a_grey_picture_back_much_as_it_was() -> None:
+    torch.manual_seed(0)
+    vae = make_vae().eval()
+    dark, light = (torch.full((1, 3, 5, 32, 32), value) for value in (-0.5, 0.5))
+    with torch.no_grad():
+        seen = [float(vae.decode(vae.encode(x).latent_dist.mode()).sample.mean()) for x in (dark, light)]
+    assert seen[1] - seen[0] > 0.3
+
+
+@pytest.mark.parametrize("level", [0.999, 0.9, 0.5])
+def test_the_untrained_transformer_turns_noise_into_the_still_portrait(level: float) -> None:
+    torch.manual_seed(0)
+    model = make_transformer().eval()
+    portrait, noise = torch.randn(1, 16, 1, 16, 16), torch.randn(1, 16, 4, 16, 16)
+    noisy = (1 - level) * portrait + level * noise
+    with torch.no_grad():
+        clip = model.encode_conditions(torch.zeros(1, 1, 64), torch.randn(1, 25, 32, 16), portrait)
+        clean = noisy - level * model(noisy, torch.tensor([1000 * level]), clip)
+    assert (clean - portrait).square().mean() < 0.1
+
+
+def test_patches_as_products_are_the_convolution() -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(16, 8, (2, 4, 4), (2, 4, 4))
+    latents = torch.randn(1, 16, 4, 8, 12)
+    wanted = conv(latents)
+    conv.__class__ = PatchConv3d
+    torch.testing.assert_close(conv(latents), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_silence_shuts_the_mouth_and_a_vowel_opens_it() -> None:
+    ticks = np.arange(16_000) / 16_000
+    vowel = np.sin(2 * np.pi * 300 * ticks) * (ticks > 0.5)
+    movement = act(vowel.astype(np.float32), 16)
+    assert movement.opening[:6].max() < 0.05
+    assert movement.opening[11:].min() > 0.8
