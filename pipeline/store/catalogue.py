@@ -92,13 +92,13 @@ def matches(path: str, pattern: str) -> bool:
 
 SAMPLE = ModelEntry(
     name="sample",
-    title="Test model",
+    title="Sample model",
     variant="fp32",
     folder=BUNDLED_MODELS / "sample_model",
-    defaults={"max_area": 128 * 128, "steps": 8, "guidance": 1.0},
+    defaults={"max_area": 128 * 192, "steps": 6, "guidance": 1.0, "shift": 5.0},
     notice=(
-        "This is a small test model with random weights: its pictures mean nothing, it is there to try the program "
-        "without a GPU; for real videos start the program with MODEL=wan2.2-s2v-14b on a machine with a GPU."
+        "Sample model: drawn faces, 128 px. It shows what the program does without a GPU, and a real photograph gives "
+        "what it gives. For real portraits run the 14B model on a GPU: start the program with MODEL=wan2.2-s2v-14b."
     ),
 )
 

@@ -16,13 +16,9 @@ from diffusers import AutoencoderKLWan
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 
-from assets.sample_model.training.random_weights import (
-    AUDIO_WIDTH,
-    TEXT_WIDTH,
-    make_speech_encoder,
-    make_text_encoder,
-    make_tokenizer,
-)
+from assets.sample_model.training.plain_start import AUDIO_WIDTH, TEXT_WIDTH
+from assets.sample_model.training.train_speech_encoder import make_speech_encoder
+from assets.sample_model.training.words import make_text_encoder, make_tokenizer
 from pipeline.model.loading import Components
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.model.transformer import SpeechToVideoTransformer

@@ -9,14 +9,15 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from assets.sample_model.training.acting import FRAMES_PER_SECOND
+from assets.sample_model.training.plain_start import AUDIO_WIDTH
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.scenes import FRAMES, SCENES, Scene, load_scene
 from assets.sample_model.training.voices import RATE
 from pipeline.model.conditions import FEATURE_RATE, HIDDEN_RATE
 
-WIDTH, LAYERS = 32, 24
+LAYERS = 24
 BATCH = 4
-STEPS = 500
+STEPS = 260
 SEED = 20
 READ_LAYERS = (12, 24)  # beside the mean of all
 SCALES = torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0])  # of what is told: opening, width, blink, sway to the side and down
@@ -28,7 +29,7 @@ class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = make_speech_encoder()
-        self.heads = nn.ModuleList(nn.Linear(WIDTH, len(SCALES)) for _ in range(1 + len(READ_LAYERS)))
+        self.heads = nn.ModuleList(nn.Linear(AUDIO_WIDTH, len(SCALES)) for _ in range(1 + len(READ_LAYERS)))
 
     def forward(self, samples: torch.Tensor, frames: int) -> list[torch.Tensor]:
         """`samples` (B, n) -> for each head (B, frames, 5), in units of 1 / SCALES."""
@@ -43,11 +44,11 @@ def make_speech_encoder() -> Wav2Vec2ForCTC:
     encoder = Wav2Vec2ForCTC(
         Wav2Vec2Config(
             vocab_size=33,
-            hidden_size=WIDTH,
+            hidden_size=AUDIO_WIDTH,
             num_hidden_layers=LAYERS,
             num_attention_heads=4,
-            intermediate_size=2 * WIDTH,
-            conv_dim=(WIDTH,) * 7,
+            intermediate_size=2 * AUDIO_WIDTH,
+            conv_dim=(AUDIO_WIDTH,) * 7,
             conv_bias=True,
             feat_extract_norm="layer",
             do_stable_layer_norm=True,

@@ -32,8 +32,8 @@ class Lesson:
 
 LESSONS = (
     Lesson("vae-pictures", frames=1, batch=2, steps=460, muon_lr=0.006),
-    Lesson("vae-moving", frames=9, batch=1, steps=160, muon_lr=0.003),
-    Lesson("vae-long", frames=33, batch=1, steps=30, muon_lr=0.0015),
+    Lesson("vae-moving", frames=9, batch=1, steps=110, muon_lr=0.003),
+    Lesson("vae-long", frames=33, batch=1, steps=14, muon_lr=0.0015),
 )
 
 
@@ -201,7 +201,7 @@ def pixel_weight(face: Face) -> torch.Tensor:
 def random_movement(rng: np.random.Generator, frames: int) -> Movement:
     """Movement that goes everywhere: for one frame as for many, at the pace of speech."""
     ticks = np.arange(frames) + 1000 * rng.random((5, 1))
-    pace = rng.uniform(0.15, 0.5, (5, 1))
+    pace = rng.uniform(0.15, 0.5, (5, 1)) * np.array([1, 1, 1, 0.3, 0.3])[:, None]  # a head is slow
     waves = 0.5 + 0.5 * np.sin(ticks * pace) * np.cos(0.37 * ticks * pace + 1)
     opening = np.clip(1.7 * waves[0] - 0.5, 0, 1)
     blink = np.clip(6 * waves[2] - 4.8, 0, 1)

@@ -4,7 +4,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import UMT5Config, UMT5EncoderModel
 
-WIDTH = 64
+from assets.sample_model.training.plain_start import TEXT_WIDTH
+
 SEED = 50
 
 
@@ -14,7 +15,7 @@ def make_text_encoder(vocabulary: int) -> UMT5EncoderModel:
     return UMT5EncoderModel(
         UMT5Config(
             vocab_size=vocabulary,
-            d_model=WIDTH,
+            d_model=TEXT_WIDTH,
             d_kv=16,
             d_ff=128,
             num_layers=2,
