@@ -21,9 +21,10 @@ from assets.sample_model.training.official_layout import (
 )
 from assets.sample_model.training.runs import together, write_log
 from assets.sample_model.training.scenes import make_scenes
+from assets.sample_model.training.train_decoder import finished_vae, train_decoder
 from assets.sample_model.training.train_speech_encoder import train_speech_encoder, trained_speech_encoder
 from assets.sample_model.training.train_transformer import make_features, train_transformer, trained_transformer
-from assets.sample_model.training.train_vae import train_vae, trained_vae
+from assets.sample_model.training.train_vae import train_vae
 from assets.sample_model.training.words import make_text_encoder, make_tokenizer
 
 STAGES: tuple[Callable[[Path], None], ...] = (
@@ -33,6 +34,7 @@ STAGES: tuple[Callable[[Path], None], ...] = (
     make_features,
     make_clips,
     train_transformer,
+    train_decoder,
 )
 
 # glibc gives large tensors back to the system and fetches them again page by page, unless it is told to keep them.
@@ -65,7 +67,7 @@ def save_checkpoint(folder: Path, output: Path) -> None:
     """The trained parts from the work folder as a checkpoint in the official layout."""
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    save_vae(output, trained_vae(folder), torch.bfloat16)
+    save_vae(output, finished_vae(folder), torch.bfloat16)
     save_speech_encoder(output, trained_speech_encoder(folder))
     save_text_encoder(output, make_text_encoder(tokenizer.get_vocab_size()), tokenizer)
     save_transformer(output, trained_transformer(folder))

@@ -12,8 +12,8 @@ from assets.sample_model.training.runs import share
 from assets.sample_model.training.scenes import FRAMES, SCENES, load_scene
 from assets.sample_model.training.train_vae import to_pixels, trained_vae
 
-CLIPS = 400
-CLIP_FRAMES = 112  # of a scene's
+CLIPS = 120
+CLIP_FRAMES = 100  # of a scene's
 SEED = 30
 SPATIAL_STRIDE = 8
 
@@ -49,23 +49,59 @@ def load_clips(folder: Path) -> list[Clip]:
     return [Clip(**_in_fp32(torch.load(path, weights_only=True))) for path in sorted((folder / "clips").glob("*.pt"))]
 
 
-def _make_clip(vae: torch.nn.Module, folder: Path, number: int) -> dict[str, object]:
+@dataclass(frozen=True)
+class Shot:
+    """What a clip shows: a face, and from frame `first` on what it does in `scene`."""
+
+    face: Face
+    scene: int
+    first: int
+    movement: Movement
+
+
+def make_shot(folder: Path, number: int) -> Shot:
+    """What clip `number` shows, drawn by lot."""
     rng = np.random.default_rng((SEED, number))
     face = make_face(rng, SQUARE if rng.random() < 0.8 else UPRIGHT)
-    scene = number % SCENES
     first = int(rng.integers(0, (FRAMES - CLIP_FRAMES) // 4 + 1)) * 4 if rng.random() < 0.5 else 0
-    movement = load_scene(folder, scene).movement
-    part = Movement(*(getattr(movement, name)[first : first + CLIP_FRAMES] for name in Movement.__annotations__))
-    pixels = to_pixels(np.concatenate([draw_video(face, still()), draw_video(face, part)]))
+    movement = load_scene(folder, number % SCENES).movement
+    return Shot(face, number % SCENES, first, part_of(movement, first, CLIP_FRAMES))
+
+
+def part_of(movement: Movement, first: int, count: int) -> Movement:
+    """`count` frames of `movement` from `first` on."""
+    return Movement(*(getattr(movement, name)[first : first + count] for name in Movement.__annotations__))
+
+
+def _make_clip(vae: torch.nn.Module, folder: Path, number: int) -> dict[str, object]:
+    shot = make_shot(folder, number)
+    pixels = to_pixels(np.concatenate([draw_video(shot.face, still()), draw_video(shot.face, shot.movement)]))
     latents = normalised(vae, encode(vae, pixels[None])[0]).half()
-    weight = place_weight(face)
-    return {"portrait": latents[:, :1], "latents": latents[:, 1:], "weight": weight, "scene": scene, "first": first}
+    return {
+        "portrait": latents[:, :1],
+        "latents": latents[:, 1:],
+        "weight": place_weight(shot.face),
+        "scene": shot.scene,
+        "first": shot.first,
+    }
 
 
 def normalised(vae: torch.nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """(16, F, h, w) as the transformer sees them."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
+    mean, std = _statistics(vae)
     return (latents - mean) / std
+
+
+def as_coded(vae: torch.nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """The reverse: (16, F, h, w) as the decoder sees them."""
+    mean, std = _statistics(vae)
+    return latents * std + mean
+
+
+def _statistics(vae: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(vae.config.latents_mean).view(-1, 1, 1, 1), torch.tensor(vae.config.latents_std).view(
+        -1, 1, 1, 1
+    )
 
 
 def place_weight(face: Face) -> torch.Tensor:

@@ -14,17 +14,17 @@ from assets.sample_model.training.voices import RATE, speak
 
 SEED = 2000
 EXAMPLES = (
-    (SQUARE, "en-us+f4", 170, 60, "Hello! I was drawn by a program. I hear you, and my mouth follows."),
-    (SQUARE, "de+m6", 140, 40, "Guten Tag. Ich bin nur gezeichnet, aber ich rede gern. Hören Sie mir kurz zu?"),
-    (UPRIGHT, "en-gb-scotland+f5", 150, 70, "Give me your own picture and your own voice, and a larger model will do "
-     "the same for you. It only takes a little patience, and a good graphics card."),
+    (17, SQUARE, "en-us+m6", 170, 60, "Hello! I was drawn by a program. I hear you, and my mouth follows."),
+    (16, SQUARE, "de+f5", 140, 40, "Guten Tag. Ich bin nur gezeichnet, aber ich rede gern. Hören Sie mir kurz zu?"),
+    (22, UPRIGHT, "en-gb-scotland+f5", 150, 70, "Give me your own picture and your own voice, and a larger model will "
+     "do the same for you. It only takes a little patience, and a good graphics card."),
 )  # fmt: skip
 
 
 def main(folder: Path) -> None:
     """portrait-N.png and voice-N.wav."""
-    for number, (size, voice, speed, pitch, text) in enumerate(EXAMPLES, 1):
-        face = make_face(np.random.default_rng((SEED, number)), size)
+    for number, (look, size, voice, speed, pitch, text) in enumerate(EXAMPLES, 1):
+        face = make_face(np.random.default_rng((SEED, look)), size)
         draw_portrait(face).save(folder / f"portrait-{number}.png")
         soundfile.write(folder / f"voice-{number}.wav", 0.7 * speak(text, voice, speed, pitch), RATE)
 

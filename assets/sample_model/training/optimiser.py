@@ -32,11 +32,11 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """`matrix` with its singular values brought near 1 by Newton and Schulz's iteration of the fifth order."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()  # the singular values need only come near 1
     for _ in range(steps):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).float()
 
 
 def make_optimisers(

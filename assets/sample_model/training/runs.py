@@ -16,7 +16,7 @@ from torch import nn
 from assets.sample_model.training.optimiser import make_optimisers
 
 PROCESSES = 2
-LOG_EVERY, SAVE_EVERY = 10, 50  # steps
+LOG_EVERY, SAVE_EVERY = 10, 40  # steps
 
 # What one step costs: of the step, with the random numbers of this step and process; also what is worth a line.
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, dict[str, float]]]

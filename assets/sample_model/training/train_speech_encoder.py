@@ -13,11 +13,11 @@ from assets.sample_model.training.plain_start import AUDIO_WIDTH
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.scenes import FRAMES, SCENES, Scene, load_scene
 from assets.sample_model.training.voices import RATE
-from pipeline.model.conditions import FEATURE_RATE, HIDDEN_RATE
+from pipeline.model.speech import FEATURE_RATE, HIDDEN_RATE
 
 LAYERS = 24
 BATCH = 4
-STEPS = 260
+STEPS = 150
 SEED = 20
 READ_LAYERS = (12, 24)  # beside the mean of all
 SCALES = torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0])  # of what is told: opening, width, blink, sway to the side and down
@@ -79,7 +79,7 @@ def normalised(samples: torch.Tensor) -> torch.Tensor:
 
 
 def per_frame(states: torch.Tensor, frames: int) -> torch.Tensor:
-    """(B, T50, D) -> (B, frames, D): 30 a second, then the one next to each video frame, as `encode_speech` does it."""
+    """(B, T50, D) -> (B, frames, D): 30 a second, then the one next to each video frame, as `HeardSpeech` does it."""
     length = int(states.shape[1] / HIDDEN_RATE * FEATURE_RATE)
     rows = F.interpolate(states.transpose(1, 2), size=length, mode="linear", align_corners=True)
     nearest = np.round(np.arange(frames) / FRAMES_PER_SECOND * FEATURE_RATE).astype(np.int64)
@@ -96,21 +96,16 @@ def train_speech_encoder(folder: Path) -> None:
     train(run, model, lambda _, rng: reading_loss(model, scenes, rng))
 
 
-def trained_reader(folder: Path) -> Reader:
-    """What the run left."""
+def trained_speech_encoder(folder: Path) -> Wav2Vec2ForCTC:
+    """What the run left, without what read it."""
     reader = Reader()
     reader.load_state_dict(torch.load(folder / "speech.pt", weights_only=True)["model"])
-    return reader.eval()
-
-
-def trained_speech_encoder(folder: Path) -> Wav2Vec2ForCTC:
-    """The trained encoder, without what read it."""
-    return trained_reader(folder).encoder
+    return reader.encoder.eval()
 
 
 def reading_loss(model: Reader, scenes: list[Scene], rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
     """Squared error of the movement, on pieces of scenes."""
-    frames = int(rng.integers(40, FRAMES + 1))
+    frames = int(rng.integers(40, 121))
     samples, movements = [], []
     for number in rng.integers(0, len(scenes), BATCH):
         first = int(rng.integers(0, FRAMES - frames + 1))

@@ -7,16 +7,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from transformers import Wav2Vec2FeatureExtractor
 
-from assets.sample_model.training.clips import Clip, load_clips
+from assets.sample_model.training.clips import CLIPS, Clip, load_clips
 from assets.sample_model.training.plain_start import TEXT_WIDTH, make_transformer
 from assets.sample_model.training.runs import Run, share, train
 from assets.sample_model.training.scenes import FRAMES, SCENES, load_scene
-from assets.sample_model.training.train_speech_encoder import as_table, normalised, per_frame, trained_reader
+from assets.sample_model.training.train_speech_encoder import as_table, trained_speech_encoder
 from pipeline.model.audio_injection import MOTION_LATENTS
+from pipeline.model.speech import HeardSpeech
+from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 1500
+STEPS = 760
 GENTLE = ("patch_embedding", "proj_out", "time_embedder", "blocks.0.attn1")
 SEED = 40
 SHORT, LONG = 6, 20  # latents of a window
@@ -51,7 +54,7 @@ def train_transformer(folder: Path) -> None:
     """Train or go on training; the result is the state of the run "transformer"."""
     torch.manual_seed(SEED)
     clips = load_clips(folder)
-    features = {number: torch.load(_features(folder, number)).float() for number in {clip.scene for clip in clips}}
+    features = load_features(folder)
     movements = {number: torch.from_numpy(as_table(load_scene(folder, number))[:, :2]) for number in features}
     student = make_student()
     run = Run("transformer", folder, STEPS, muon_lr=0.004, adam_lr=0.0005, seed=SEED, gentle=GENTLE)
@@ -72,11 +75,17 @@ def make_student() -> Student:
     frozen += [part for block in transformer.blocks for part in (block.attn2, block.norm2)]
     for part in frozen:
         part.requires_grad_(False)
+    flat_patches(transformer)
+    return student
+
+
+def flat_patches(transformer: SpeechToVideoTransformer) -> SpeechToVideoTransformer:
+    """`transformer` itself, its patches computed by PatchConv3d from now on."""
     for part in (transformer.patch_embedding, transformer.frame_packer):
         for conv in part.modules():
             if isinstance(conv, nn.Conv3d):
                 conv.__class__ = PatchConv3d
-    return student
+    return transformer
 
 
 class PatchConv3d(nn.Conv3d):
@@ -93,13 +102,16 @@ class PatchConv3d(nn.Conv3d):
 def make_features(folder: Path) -> None:
     """What the trained speech encoder says to each scene, (25, D, frames), kept in half precision."""
     (folder / "features").mkdir(exist_ok=True)
-    reader = trained_reader(folder)
-    for number in share(SCENES):
+    encoder = trained_speech_encoder(folder).wav2vec2
+    for number in share(min(SCENES, CLIPS)):
         if not _features(folder, number).exists():
-            heard = torch.from_numpy(load_scene(folder, number).heard)[None]
-            hidden = reader.encoder.wav2vec2(normalised(heard), output_hidden_states=True).hidden_states
-            rows = per_frame(torch.cat(hidden), FRAMES).transpose(1, 2)  # (25, D, frames)
-            torch.save(rows.half(), _features(folder, number))
+            heard = HeardSpeech(Wav2Vec2FeatureExtractor(), encoder, load_scene(folder, number).heard, FRAMES)
+            torch.save(heard.features(encoder, 0, FRAMES).half(), _features(folder, number))
+
+
+def load_features(folder: Path) -> dict[int, torch.Tensor]:
+    """By scene, fp32 (25, D, frames)."""
+    return {int(path.stem): torch.load(path).float() for path in (folder / "features").glob("*.pt")}
 
 
 def draw_window(clip: Clip, features: torch.Tensor, movement: torch.Tensor, rng: np.random.Generator) -> Window:
@@ -107,7 +119,7 @@ def draw_window(clip: Clip, features: torch.Tensor, movement: torch.Tensor, rng:
     total = clip.latents.shape[1]
     with_memory = rng.random() < 0.5 and total > MOTION_LATENTS + SHORT
     earliest = MOTION_LATENTS if with_memory else 0
-    count = min(LONG if rng.random() < 0.3 else SHORT, total - earliest)
+    count = min(LONG if rng.random() < 0.15 else SHORT, total - earliest)
     start = int(rng.integers(earliest, total - count + 1))
     if not with_memory and clip.first == 0 and rng.random() < 0.5:
         start = 0
@@ -151,7 +163,7 @@ def _features(folder: Path, number: int) -> Path:
     return folder / "features" / f"{number:04}.pt"
 
 
-def trained_transformer(folder: Path) -> nn.Module:
+def trained_transformer(folder: Path) -> SpeechToVideoTransformer:
     """What the run left, with the length of texts that the official model has."""
     torch.manual_seed(SEED)
     student = Student()

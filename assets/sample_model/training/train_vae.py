@@ -32,8 +32,7 @@ class Lesson:
 
 LESSONS = (
     Lesson("vae-pictures", frames=1, batch=2, steps=460, muon_lr=0.006),
-    Lesson("vae-moving", frames=9, batch=1, steps=110, muon_lr=0.003),
-    Lesson("vae-long", frames=33, batch=1, steps=14, muon_lr=0.0015),
+    Lesson("vae-moving", frames=9, batch=1, steps=70, muon_lr=0.003),
 )
 
 

@@ -1,0 +1,85 @@
+"""The autoencoder's decoder once more, on latents that the transformer makes: it learns to put their faults right."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+
+from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_shot, part_of
+from assets.sample_model.training.faces import draw_video
+from assets.sample_model.training.plain_start import TEXT_WIDTH
+from assets.sample_model.training.planar import decode, make_planar
+from assets.sample_model.training.runs import Run, train
+from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
+from assets.sample_model.training.train_vae import edge_loss, pixel_weight, psnr, to_pixels, trained_vae
+from pipeline.model.sampling import denoise, make_scheduler
+from pipeline.model.transformer import SpeechToVideoTransformer
+from pipeline.request import LATENT_STRIDE
+
+STEPS = 40
+SEED = 60
+MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
+SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
+
+
+def train_decoder(folder: Path) -> None:
+    """Train or go on training; the result is the state of the run "decoder"."""
+    torch.manual_seed(SEED)
+    clips, features = load_clips(folder), load_features(folder)
+    transformer = flat_patches(trained_transformer(folder)).requires_grad_(False)
+    vae = make_planar(trained_vae(folder))
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+    run = Run("decoder", folder, STEPS, muon_lr=0.002, adam_lr=0.001, seed=SEED)
+
+    def loss(_: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        number = int(rng.integers(len(clips)))
+        return decoding_loss(vae, transformer, clips[number], features[clips[number].scene], folder, number, rng)
+
+    train(run, vae, loss)
+
+
+def decoding_loss(
+    vae: AutoencoderKLWan,
+    transformer: SpeechToVideoTransformer,
+    clip: Clip,
+    features: torch.Tensor,
+    folder: Path,
+    number: int,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """How far decoded latents of the transformer's are from the drawn frames; mouth and eyes count more."""
+    start = int(rng.integers(0, clip.latents.shape[1] - MADE + 1)) if rng.random() < 0.6 else 0
+    made = make_latents(transformer, clip, features, start, rng)[:, :SHOWN]
+    before = clip.latents[:, start - 1 : start] if start else clip.portrait
+    decoded = decode(vae, as_coded(vae, torch.cat([before, made], dim=1))[None])[:, :, 1:]
+    shot = make_shot(folder, number)
+    movement = part_of(shot.movement, start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
+    pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
+    error = decoded - pixels
+    return (weight * error.abs()).mean() + edge_loss(error, weight), {"psnr": psnr(decoded.detach(), pixels)}
+
+
+@torch.no_grad()
+def make_latents(
+    transformer: SpeechToVideoTransformer, clip: Clip, features: torch.Tensor, start: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """(16, MADE, h, w), as an opening clip that begins at `start`."""
+    first = clip.first + start * LATENT_STRIDE
+    heard = features[None, ..., first : first + MADE * LATENT_STRIDE]
+    noise = torch.from_numpy(rng.standard_normal((1, 16, MADE, *clip.portrait.shape[-2:]), np.float32))
+    solver, steps, shift = SAMPLER
+    with torch.autocast("cpu", torch.bfloat16):
+        told = transformer.encode_conditions(torch.zeros(1, 1, TEXT_WIDTH), heard, clip.portrait[None])
+        scheduler = make_scheduler(solver, steps, shift, noise.device)
+        *_, latents = denoise(noise, scheduler, partial(transformer, clip=told))
+    return latents[0].float()
+
+
+def finished_vae(folder: Path) -> AutoencoderKLWan:
+    """The autoencoder with what the run left."""
+    vae = trained_vae(folder)
+    vae.load_state_dict(torch.load(folder / "decoder.pt", weights_only=True)["model"])
+    return vae
