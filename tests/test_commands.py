@@ -137,7 +137,7 @@ def test_doctor_says_that_there_is_no_card_and_what_that_means(tmp_path: Path) -
     told = run(["doctor"], tmp_path)
     assert told.returncode == 0, told.stderr
     assert "! There is no CUDA GPU here: the sample model runs on the CPU" in told.stdout
-    assert "The model served here is Test model" in told.stdout
+    assert "The model served here is Sample model" in told.stdout
     assert "Results go to" in told.stdout
 
 

@@ -20,10 +20,10 @@ def test_the_14b_model_is_pinned_to_a_commit_and_the_default():
 def test_the_sample_model_says_what_it_is_and_has_defaults_that_a_request_accepts():
     entry = entry_for("sample")
     assert entry.folder == Path(__file__).parents[2] / "assets" / "sample_model"
-    assert "mean nothing" in entry.notice
+    assert "drawn faces, 128 px" in entry.notice
     assert "MODEL=wan2.2-s2v-14b" in entry.notice
     request = GenerationRequest.parse({"portrait": "a.png", "audio": "a.wav", **entry.defaults})
-    assert (request.max_area, request.steps, request.guidance) == (16384, 8, 1.0)
+    assert (request.max_area, request.steps, request.guidance) == (24576, 6, 1.0)
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)

@@ -1,29 +1,32 @@
-"""The model that comes with the program, on faces and voices that its training never saw."""
+"""The model that comes with the program, on faces and voices that its training never saw.
 
+Three of the twenty videos that `python -m tests.talking` measures, the first three: one alone says little.
+"""
+
+import numpy as np
 import pytest
 
 from pipeline.store.catalogue import entry_for
 
-from .__main__ import load_model
-from .performance import Performance, judge, perform
-
-SECONDS = 3.0
+from .__main__ import ONE_CLIP, load_model
+from .performance import Verdict, judge, perform
 
 
 @pytest.fixture(scope="module")
-def performances() -> list[Performance]:
+def verdicts() -> list[Verdict]:
     model = load_model(entry_for("sample").folder)
-    return [perform(model, number, SECONDS) for number in (0, 1, 3)]
+    performances = [perform(model, number, ONE_CLIP) for number in range(3)]
+    others = performances[1:] + performances[:1]
+    return [judge(one, other.sound) for one, other in zip(performances, others, strict=True)]
 
 
-def test_its_mouths_follow_the_voice_and_no_other(performances: list[Performance]) -> None:
-    for performance, other in zip(performances, performances[1:] + performances[:1], strict=True):
-        verdict = judge(performance, other.sound)
-        assert verdict.sync.correlation >= 0.7
-        assert abs(verdict.sync.lag) <= 1
-        assert verdict.wrong < verdict.sync.correlation - 0.2
+@pytest.mark.timeout(600)
+def test_its_mouths_follow_the_voice_in_time_and_no_other_voice(verdicts: list[Verdict]) -> None:
+    assert np.mean([verdict.sync.correlation for verdict in verdicts]) >= 0.7
+    assert all(abs(verdict.sync.lag) <= 1 for verdict in verdicts)
+    assert np.mean([verdict.wrong for verdict in verdicts]) < 0.3
 
 
-def test_its_faces_stay_who_they_are(performances: list[Performance]) -> None:
-    for performance in performances:
-        assert min(judge(performance, performance.sound).likeness) >= 26
+@pytest.mark.timeout(600)
+def test_its_faces_stay_who_they_are(verdicts: list[Verdict]) -> None:
+    assert min(verdict.likeness[0] for verdict in verdicts) >= 26
