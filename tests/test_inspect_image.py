@@ -59,7 +59,7 @@ def test_an_image_of_the_program_alone_is_accepted_and_weighed(tmp_path: Path, c
         ("usr/bin/gcc", b"x"),
         ("root/.cache/pip/http/a", b"x"),
         ("app/tests/test_app.py", b"x"),
-        ("app/assets/sample_model/large.pth", b"x" * 10_000_001),
+        ("app/assets/sample_model/large.pth", b"x" * 16_000_001),
     ],
 )
 def test_what_must_not_be_in_a_layer_is_found(name: str, content: bytes, tmp_path: Path, capsys) -> None:

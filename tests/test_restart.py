@@ -1,4 +1,4 @@
-"""The whole program, killed in the middle of a job: `python app.py` with the sample model, over its API."""
+"""The whole program, killed in the middle of a job: `python app.py` with a tiny model, over its API."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from pipeline.media.pose import read_pose_frames
 from pipeline.request import FRAMES_PER_SECOND
 
 ROOT = Path(__file__).parents[1]
-PORTRAIT, SPEECH = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav"))
-REQUEST = {"size": "4096", "steps": 3, "seed": 11}  # the smallest
+PORTRAIT, SPEECH, MODEL = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav", "checkpoint"))
+REQUEST = {"size": "4096", "steps": 3, "guidance": 1.0, "seed": 11}  # the smallest
 FRAMES = 3 * 80 - 3
 
 
@@ -32,7 +32,7 @@ class Program:
         self.audio = audio
         with socket.create_server(("127.0.0.1", 0)) as door:
             self.port = door.getsockname()[1]
-        variables = {"MODEL": "sample", "OUTPUT_DIR": str(outputs), "PORT": str(self.port), "OMP_NUM_THREADS": "1"}
+        variables = {"MODEL": str(MODEL), "OUTPUT_DIR": str(outputs), "PORT": str(self.port), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | variables)
         deadline = time.monotonic() + 60
         while not self._answers():

@@ -25,8 +25,10 @@ from diffusers.models._modeling_parallel import ParallelConfig, gather_size_by_c
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch.distributed.device_mesh import DeviceMesh
 
+from pipeline.errors import InvalidSetting
 from pipeline.model.loading import Changes, load_changed_transformer
 from pipeline.model.placement import Placement
+from pipeline.model.quantization import KINDS
 from pipeline.model.transformer import ClipConditions, SpeechToVideoTransformer
 
 log = logging.getLogger(__name__)
@@ -133,10 +135,13 @@ def sample_of(clip: ClipConditions, which: slice) -> ClipConditions:
 def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placement, changes: Changes) -> Crew | None:
     """Gather the processes that torchrun started, None where this one is alone.
 
-    Each reads the model in `folder` with `changes`, as it was done for `transformer`.
+    Each reads the model in `folder` with `changes`, as it was done for `transformer`. Raises InvalidSetting for a plan
+    that rounds the weights, which the others' would not be.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
+    if placement.plan in KINDS:
+        raise InvalidSetting(f"MEMORY={placement.plan!r} cannot be used by several processes: give resident or stream.")
     _open(placement.device)
     _tell(str(folder), placement.dtype, placement.device.type, changes)
     atexit.register(_end)

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from pipeline.errors import InvalidSetting
+from pipeline.model.loading import Changes
+from pipeline.model.parallel import lead
+from pipeline.model.placement import Placement
 
 from .golden import CASES, CHECKPOINT, expected_video
 
@@ -35,6 +41,12 @@ def torchrun(processes: int, *arguments: str) -> str:
 def test_several_processes_give_the_numbers_of_one(processes: int, latents: str, samples: int) -> None:
     told = torchrun(processes, "tests/model/parallel_program.py", *latents.split("x"), str(samples))
     assert float(told.split("FARTHEST")[1].split()[0]) < 1e-5
+
+
+def test_weights_that_the_others_would_not_round_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidSetting, match="MEMORY='int8' cannot be used by several processes"):
+        lead(None, CHECKPOINT, Placement(torch.device("cpu"), torch.float32, "int8"), Changes())
 
 
 def test_the_command_line_under_torchrun_writes_the_official_frames(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,7 +141,9 @@ def measure(readers: int, followers: int, pause_s: float, steps: int) -> Watchin
         for watching in (0, 1):
             job = client.predict(*map(handle_file, inputs), steps=steps, api_name="/submit")
             before, began = cpu_s(pid), time.monotonic()
-            seen = asyncio.run(watch(url, job, watching * readers, watching * followers, pause_s))
+            with ThreadPoolExecutor(1) as thread:  # this one may have an event loop
+                watched = watch(url, job, watching * readers, watching * followers, pause_s)
+                seen = thread.submit(asyncio.run, watched).result()
             cpu.append(cpu_s(pid) - before)
             took.append(time.monotonic() - began)
         client.close()
