@@ -134,7 +134,7 @@ def _modulated(norm: nn.LayerNorm, x: torch.Tensor, shift: torch.Tensor, scale: 
 
 def _add_gated(x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     """x + gate * y in fp32, for `gate` (B, D)."""
-    return torch.addcmul(x, y, gate[:, None])
+    return (y * gate[:, None]).add_(x)
 
 
 class SpeechToVideoTransformer(
