@@ -67,7 +67,7 @@ def look_through(layer: Path, made_by: str) -> Layer:
             if is_ours(member) and SECRET.search(archive.extractfile(member).read()):
                 faults.append(f"{member.name} holds what looks like a secret")
     if sample_model > SAMPLE_MODEL_LIMIT:
-        faults.append(f"{SAMPLE_MODEL} is larger than a test model has to be")
+        faults.append(f"{SAMPLE_MODEL} is larger than the sample model has to be")
     return Layer(made_by, layer.stat().st_size, unpacked, tuple(faults))
 
 

@@ -93,7 +93,9 @@ def test_the_naive_port_gives_the_programs_numbers() -> None:
 
 
 def test_the_parts_around_the_transformer_are_measured_apart(capsys) -> None:
-    assert main(["bench", "parts", "--model=sample", "--audio-seconds=1", "--device=cpu", "--json"]) == 0
+    checkpoint = Path(__file__).parent / "golden" / "checkpoint"
+    options = [f"--model={checkpoint}", "--size=4096", "--audio-seconds=1", "--device=cpu", "--json"]
+    assert main(["bench", "parts", *options]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert [each["what"].split()[0] for each in figures] == ["text,", "speech,", "encode", "decode"]
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 10**8 for each in figures)

@@ -51,10 +51,10 @@ class Program:
         return self.client.predict(**inputs, **REQUEST, api_name="/submit")
 
     def wait_until(self, job: str, reached: Callable[[dict], bool]) -> dict:
-        deadline = time.monotonic() + 100
-        while not reached(status := self.client.predict(job, api_name="/status")):
-            assert time.monotonic() < deadline, status
-        return status
+        """The first status of which that is so."""
+        with httpx.stream("GET", f"http://127.0.0.1:{self.port}/jobs/{job}/events", timeout=100) as events:
+            told = (json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line)
+            return next(status for status in told if reached(status))
 
     def frames(self, job: str) -> np.ndarray:
         video = self.client.predict(job, api_name="/result")

@@ -6,9 +6,10 @@ compares the ways that are faster and not exact.
 
 import argparse
 import json
+import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.benchmarks.steps import StepFigures, TransformerSize
 
 SMALLEST_GB = 0.05
+SMALLEST_AREA = 4096  # pixels
 SMALL_LATENTS = (20, 32, 32)  # what is measured where no size is given and there is no card
 
 
@@ -39,13 +41,17 @@ def add_to(commands: Any) -> None:
     load.add_argument(
         "--dir", metavar="DIR", type=Path, help="on the disk to measure; the one for temporary files if not given"
     )
-    load.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
-    load.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
-    load.add_argument("--json", action="store_true", help="print the figures as JSON")
-    load.set_defaults(run=run_load)
+    _add_common(load, run_load)
     _add_steps(sections)
     _add_parts(sections)
     _add_ways(sections)
+
+
+def _add_common(section: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    section.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
+    section.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
+    section.add_argument("--json", action="store_true", help="print the figures as JSON")
+    section.set_defaults(run=run)
 
 
 def _add_steps(sections: Any) -> None:
@@ -59,21 +65,15 @@ def _add_steps(sections: Any) -> None:
     steps.add_argument("--configuration", metavar="NAME", default="exact", help="exact if not given")
     steps.add_argument("--compare", metavar=("A", "B"), nargs=2, help="two configurations, one after the other")
     steps.add_argument("--repeats", metavar="N", type=int, default=3, help="passes after one to warm up; 3")
-    steps.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
-    steps.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
-    steps.add_argument("--json", action="store_true", help="print the figures as JSON")
-    steps.set_defaults(run=run_steps)
+    _add_common(steps, run_steps)
 
 
 def _add_parts(sections: Any) -> None:
     parts = sections.add_parser("parts", help="text, speech and the video autoencoder of a model that is there")
     parts.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
-    parts.add_argument("--size", metavar="480p|704p|720p", help="of the video; the model's own if not given")
+    parts.add_argument("--size", metavar="480p|704p|720p|AREA", help="of the video; the model's own if not given")
     parts.add_argument("--audio-seconds", metavar="S", type=float, default=10.0, help="of sound, 10 if not given")
-    parts.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
-    parts.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
-    parts.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parts.set_defaults(run=run_parts)
+    _add_common(parts, run_parts)
 
 
 def _add_ways(sections: Any) -> None:
@@ -85,10 +85,7 @@ def _add_ways(sections: Any) -> None:
     ways.add_argument("--steps", metavar="N", default="20", help="of each clip, 20 if not given")
     ways.add_argument("--clips", metavar="N", default="2", help="2 if not given")
     ways.add_argument("--frames-per-clip", metavar="N", default="80", help="80 if not given")
-    ways.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights; by the device if not given")
-    ways.add_argument("--device", choices=("cpu", "cuda"), help="the card if there is one, if not given")
-    ways.add_argument("--json", action="store_true", help="print the figures as JSON")
-    ways.set_defaults(run=run_ways)
+    _add_common(ways, run_ways)
 
 
 def run_load(options: argparse.Namespace) -> int:
@@ -164,15 +161,12 @@ def run_steps(options: argparse.Namespace) -> int:
 def run_parts(options: argparse.Namespace) -> int:
     """Measure the parts around the transformer and print them."""
     from pipeline.benchmarks.parts import measure_parts
-    from pipeline.benchmarks.steps import PRESETS
 
-    if options.size is not None:
-        _check_choice("size", options.size, PRESETS)
     if not 0.2 <= options.audio_seconds <= 86_400:
         raise InvalidRequest(f"audio-seconds: {options.audio_seconds:g} is not accepted; give seconds from 0.2 on.")
     settings = read_settings({} if options.model is None else {"model": options.model})
     entry = served_entry(settings)
-    latents = PRESETS[options.size or "480p"] if options.size or entry.name != "sample" else (20, 16, 16)
+    latents = _latents_of(options.size or str(entry.defaults.get("max_area", "480p")))
     chosen = {"device": options.device, "dtype": options.dtype}
     figures = measure_parts(entry, settings, latents, options.audio_seconds, **chosen)
     if options.json:
@@ -180,6 +174,19 @@ def run_parts(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{f.what:32} {f.seconds:8.2f} s   peak {in_units(f.peak_bytes)}" for f in figures))
     return 0
+
+
+def _latents_of(size: str) -> tuple[int, int, int]:
+    """The latents of a clip of a size by name, or of a square of so many pixels. Raises InvalidRequest."""
+    from pipeline.benchmarks.steps import PRESETS
+
+    if size in PRESETS:
+        return PRESETS[size]
+    if not size.isdecimal() or int(size) < SMALLEST_AREA:
+        accepted = f"{', '.join(PRESETS)}, or an area in pixels, {SMALLEST_AREA} or more"
+        raise InvalidRequest(f"size: {size!r} is not accepted; give {accepted}.")
+    side = math.isqrt(int(size)) // 16 * 2
+    return (SMALL_LATENTS[0], side, side)
 
 
 def run_ways(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from math import log
 from statistics import median
 
 from pipeline.events import ClipReady, StageChanged, Started, StepDone
-from pipeline.jobs.journal import Line
+from pipeline.jobs.journal import NOBODY, Line, Maker
 from pipeline.request import LATENT_STRIDE, MOTION_FRAMES, ClipPlan, GenerationRequest
 
 PATCH_PIXELS = 256  # of the output, 16 x 16, that one token of a latent frame stands for
@@ -29,7 +29,7 @@ ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding i
 class Measured:
     """What one job took, in seconds per unit of work, each the median of its clips."""
 
-    maker: str  # the model and the machine that made it
+    maker: Maker
     tokens: float  # of its opening clip
     start_s: float  # the conditions at the start
     clip_s: float  # a clip, besides all that follows
@@ -40,7 +40,7 @@ class Measured:
 
 def measure(request: GenerationRequest, lines: Iterable[Line]) -> Measured | None:
     """What the job with this request and journal has measured; None before the end of its first clip."""
-    start_s, spans, plan, maker = 0.0, {}, None, ""
+    start_s, spans, plan, maker = 0.0, {}, None, NOBODY
     for before, line in pairwise(lines):
         if isinstance(before.event, Started):
             plan, maker, start_s = before.event.plan, before.maker, 0.0
@@ -61,7 +61,7 @@ def measure(request: GenerationRequest, lines: Iterable[Line]) -> Measured | Non
 def _measured(
     request: GenerationRequest,
     plan: ClipPlan,
-    maker: str,
+    maker: Maker,
     start_s: float,
     spans: dict[tuple[str, int], float],
     clips: list[int],

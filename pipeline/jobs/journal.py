@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,24 @@ NOT_OF_EVENTS = ("at", "elapsed_s", "event", "maker")
 
 
 @dataclass(frozen=True)
-class Line:
-    """`event` happened at `at` (seconds since 1970), `elapsed_s` into the work.
+class Maker:
+    """By what a job is done: the `model` by name, and how `machine` computes it, in words."""
 
-    A start tells by what the work is done: `maker` is the model and the machine.
-    """
+    model: str = ""
+    machine: str = ""
+
+
+NOBODY = Maker()
+
+
+@dataclass(frozen=True)
+class Line:
+    """`event` happened at `at` (seconds since 1970), `elapsed_s` into the work. A start tells who does the work."""
 
     at: float
     elapsed_s: float
     event: Event | CancelAsked | StopAsked
-    maker: str = ""
+    maker: Maker = NOBODY
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,10 @@ class Journal:
         line = {"at": time.time(), "event": "submitted", "clips": clips}
         self.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
 
-    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: str = "") -> None:
+    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: Maker = NOBODY) -> None:
         """Add `event`, in the place of a torn last line if there is one. Raises DiskFull."""
         told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
-        told |= {"maker": maker} if isinstance(event, Started) else {}
+        told |= {"maker": asdict(maker)} if isinstance(event, Started) else {}
         line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 3)} | told).encode() + b"\n"
         with disk_full_explained("the jobs"), self.path.open("r+b") as file:
             file.seek(file.read().rfind(b"\n") + 1)
@@ -91,4 +99,4 @@ def _line(values: Any, video: Path) -> Line:
         fields["plan"] = ClipPlan(**fields["plan"])
     if kind in (ClipReady, Finished):
         fields["video"] = video
-    return Line(float(values["at"]), float(values["elapsed_s"]), kind(**fields), str(values.get("maker", "")))
+    return Line(float(values["at"]), float(values["elapsed_s"]), kind(**fields), Maker(**values.get("maker", {})))

@@ -16,7 +16,7 @@ from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, Stage
 from pipeline.jobs.continuation import OTHER_MODEL, base_of, longer_request
 from pipeline.jobs.folder import Base, JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
 from pipeline.jobs.forecast import Measured, expected_s, measure
-from pipeline.jobs.journal import CancelAsked, StopAsked
+from pipeline.jobs.journal import NOBODY, CancelAsked, Maker, StopAsked
 from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.status import ENDED, Status, after, begun, interrupted, queued, stopping
 from pipeline.media.planning import plan_request
@@ -100,8 +100,11 @@ class Job:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of work up to now, while it is worked on."""
-        return self.worked_s + time.monotonic() - self.began
+        """Seconds of work up to now, while it is worked on.
+
+        As precise as the journal keeps them: a status says the same after a restart.
+        """
+        return round(self.worked_s + time.monotonic() - self.began, 3)
 
     @property
     def eta_s(self) -> float | None:
@@ -110,7 +113,7 @@ class Job:
             return round(max(0.0, self.expected_s - self.elapsed_s), 1)
         return self.pace.eta_s
 
-    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: str = "") -> None:
+    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: Maker = NOBODY) -> None:
         """Add `event` to the journal. Raises DiskFull and OSError."""
         with self.writing:
             self.folder.journal.append(event, elapsed_s, maker)
@@ -147,7 +150,7 @@ class JobQueue:
         self.max_queue = max_queue
         self.max_audio_seconds = max_audio_seconds
         self.keep_results_days = keep_results_days
-        self.maker = ""  # the model that works, and on what: what one has measured is no measure for another
+        self.maker = NOBODY  # that works here now: what one has measured is no measure for another
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}  # in order of submission
         self._waiting: list[Job] = []
@@ -177,7 +180,7 @@ class JobQueue:
         Gives the new job's id. Raises UnknownJob and what `submit` does; InvalidRequest says what cannot be continued.
         """
         job = self._find(id)
-        if job.measured and job.measured.maker.partition(" on ")[0] != self.maker.partition(" on ")[0]:
+        if job.measured and job.measured.maker.model != self.maker.model:
             raise InvalidRequest(OTHER_MODEL)
         with tempfile.TemporaryDirectory(prefix="continuing-") as place:
             joined = Path(place) / "joined.wav"

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pipeline.errors import UserError
 from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
+from pipeline.jobs.journal import Maker
 from pipeline.jobs.queue import Job, JobQueue, Preview
 from pipeline.jobs.rendering import render
 from pipeline.media.picture import small_jpeg
@@ -93,7 +94,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 model = self.prepare(self._report)
-                self.queue.maker = f"{self.model_state.model} {self.model_state.message}".strip()
+                self.queue.maker = Maker(self.model_state.model, self.model_state.message)
                 self._report(replace(self.model_state, state="ready"))
                 return model
             except Stopped:

@@ -193,9 +193,12 @@ class SpeechToVideo:
         request = show.request
         heard, pose = self._heard(show, clip), self._pose_latents(show, clip)
         with self._on_device(self.parts.transformer) as transformer, show.cache.around(transformer):
-            told, plain = self._predictions(self._conditions(show, heard, motion, pose), request)
-            whole = ceil(request.guidance_share * request.steps)
-            predict = lambda *now: (told if work.done < whole else plain)(*now)  # noqa: E731
+            guided_steps = ceil(request.guidance_share * request.steps)
+            with_guidance, without = self._predictions(self._conditions(show, heard, motion, pose), request)
+
+            def predict(*now: torch.Tensor) -> torch.Tensor:
+                return (with_guidance if work.done < guided_steps else without)(*now)
+
             for step in work.steps(predict):
                 yield StepDone(clip, step, request.steps, lambda: draw(clean_guess(work.scheduler), show.colours))
         return work.latents[0]
@@ -223,11 +226,14 @@ class SpeechToVideo:
                         "The memory does not suffice for a video of this size: choose a smaller one."
                     ) from error
             # Not inside `except`: the error still holds what the work had in memory.
-            log.warning("The memory does not suffice with the plan %s: the work goes on %s.", self.placement.plan,
-                        smaller.describe())  # fmt: skip
-            self.placement = smaller
-            parts = self.parts
-            smaller.resettle((parts.transformer, parts.text_encoder, parts.speech_encoder, parts.vae))
+            self._settle(smaller)
+
+    def _settle(self, smaller: Placement) -> None:
+        """Work with the plan `smaller` from now on."""
+        plan = self.placement.plan
+        log.warning("The memory does not suffice with the plan %s: the work goes on %s.", plan, smaller.describe())
+        self.placement, parts = smaller, self.parts
+        smaller.resettle((parts.transformer, parts.text_encoder, parts.speech_encoder, parts.vae))
 
     def _predictions(
         self, conditions: tuple[ClipConditions, ...], request: GenerationRequest

@@ -141,9 +141,8 @@ class Page:
                 "Continue with more audio", file_types=["audio"], visible=False, size="sm", min_width=160
             )
             self.delete = gr.Button("Delete", visible=False, size="sm", min_width=80)
-        self.said = gr.HTML(
-            "", elem_id="said"
-        )  # what went wrong with what the buttons above and the file below ask for
+        # What went wrong with what the buttons above and the file below ask for.
+        self.said = gr.HTML("", elem_id="said")
         gr.HTML("<h2>Your videos</h2>", elem_id="history-title")
         self.history = gr.HTML(gallery((), None), elem_id="history", js_on_load=GALLERY.read_text())
         self.dropped = gr.File(

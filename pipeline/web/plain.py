@@ -18,7 +18,7 @@ from starlette.routing import Route, request_response
 from pipeline.errors import UnknownJob
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.status import Status
-from pipeline.web.assistants import Admits, Guarded
+from pipeline.web.guard import Admits, Guarded
 
 REMEMBERED_TEXTS = 256
 FRESH = {"Cache-Control": "no-store"}

@@ -16,7 +16,8 @@ from gradio import processing_utils
 from starlette.routing import Mount
 
 from pipeline.jobs.worker import Worker
-from pipeline.web.assistants import admitting, guard_assistants
+from pipeline.web.assistants import guard_assistants
+from pipeline.web.guard import admitting
 from pipeline.web.page import STYLE, THEME, build_page
 from pipeline.web.plain import job_routes
 from pipeline.web.signin import Doorkeeper

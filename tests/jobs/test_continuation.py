@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidRequest
+from pipeline.jobs.journal import Maker
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.media.audio import measure_audio, read_speech
@@ -112,7 +113,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence(
         queue.continue_with(job, more)
     with pytest.raises(InvalidRequest, match="cannot be read as sound"):
         queue.continue_with(job, inputs.portrait)
-    queue.maker = "another model"
+    queue.maker = Maker("another model")
     with pytest.raises(InvalidRequest, match="another model"):
         queue.continue_with(job, more)
     assert len(queue.all()) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.events import ClipReady, Event, StageChanged, Started, StepDone
 from pipeline.jobs.forecast import clip_tokens, expected_s, latents_of, measure
-from pipeline.jobs.journal import Line
+from pipeline.jobs.journal import Line, Maker
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.rendering import render
 from pipeline.jobs.worker import Worker
@@ -27,8 +27,8 @@ PLAN = ClipPlan(height=64, width=64, frames=150, clips=2, frames_per_clip=80, wa
 REQUEST = GenerationRequest(portrait="x", audio="x", steps=4, guidance=1)
 
 
-def journal(times: Iterable[tuple[float, Event]], maker: str = "model") -> list[Line]:
-    return [Line(0.0, now, event, maker) for now, event in times]
+def journal(times: Iterable[tuple[float, Event]]) -> list[Line]:
+    return [Line(0.0, now, event) for now, event in times]
 
 
 def clip_of(clip: int, began: float, first_s: float, step_s: float, decode_s: float) -> list[tuple[float, Event]]:
@@ -118,9 +118,9 @@ def test_what_was_measured_is_kept_over_a_restart_and_is_no_measure_for_another_
     statuses = follow(queue, again, then=lambda: start(queue, Script()))
     assert next(status.eta_s for status in statuses if status.stage == "text") is not None
     queue = open_queue()
-    queue.maker = "script"
+    queue.maker = Maker("script")
     assert queue.expected_s(inputs, plan) > 0
-    queue.maker = "another model"
+    queue.maker = Maker("another model")
     assert queue.expected_s(inputs, plan) is None
 
 

@@ -13,6 +13,7 @@ from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.request import GenerationRequest
 
+from ..store.mounts import small_disk
 from .scripted import Gate, Script, at_step, decoded, files_of, follow
 
 DISK_BYTES = 2_000_000
@@ -21,15 +22,8 @@ DISK_BYTES = 2_000_000
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A real small file system."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"A FULL DISK WAS NOT TRIED: no tmpfs can be mounted here ({error}).")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", DISK_BYTES) as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:

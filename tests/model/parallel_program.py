@@ -5,40 +5,29 @@ Arguments: latent frames, rows and columns, and with how many samples at once.
 
 import os
 import sys
+from functools import partial
 
 import torch
 import torch.distributed as dist
 
 from pipeline.model.parallel import Crew
-from pipeline.model.transformer import SpeechToVideoTransformer, stacked
+from pipeline.model.transformer import stacked
+from tests.model.small import small_transformer
 
 torch.set_num_threads(1)
 FRAMES, ROWS, COLUMNS, SAMPLES = map(int, sys.argv[1:])
-
-
-def transformer() -> SpeechToVideoTransformer:
-    torch.manual_seed(0)
-    return SpeechToVideoTransformer(
-        num_attention_heads=3,  # which two processes do not divide
-        attention_head_dim=24,
-        num_layers=3,
-        ffn_dim=96,
-        text_dim=32,
-        text_len=16,
-        audio_dim=32,
-        audio_inject_layers=(0, 2),
-    ).eval()
+small = partial(small_transformer, heads=3, layers=3, hearing=(0, 2))  # heads that two processes do not divide
 
 
 @torch.inference_mode()
 def main() -> None:
     dist.init_process_group("cpu:gloo")
-    crew = Crew(transformer(), torch.device("cpu"))
+    crew = Crew(small(), torch.device("cpu"))
     if dist.get_rank() > 0:
         crew.follow()
         return
     shapes = [(1, 7, 32), (1, 25, 32, 4 * FRAMES), (1, 16, 1, ROWS, COLUMNS), (1, 16, 19, ROWS, COLUMNS)]
-    alone, farthest = transformer(), 0.0
+    alone, farthest = small(), 0.0
     for with_motion in (False, True):
         clips = [
             alone.encode_conditions(*(torch.randn(shape) for shape in shapes[: 3 + with_motion]))

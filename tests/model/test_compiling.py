@@ -10,6 +10,7 @@ from pipeline.model.loading import load_components
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.request import GenerationRequest
 
+from ..absent import not_run
 from .conftest import ON_CPU
 from .golden import CASES, CHECKPOINT, expected
 from .recorder import Recorder
@@ -17,7 +18,7 @@ from .recorder import Recorder
 
 def test_compiled_blocks_give_the_official_numbers() -> None:
     if (reason := obstacle(ON_CPU)) is not None:
-        pytest.skip(reason)
+        not_run(reason)
     parts = load_components(CHECKPOINT, ON_CPU, lambda _: None)
     compile_blocks(parts.transformer, ON_CPU)
     recorder = Recorder(SpeechToVideo(parts, ON_CPU))

@@ -11,29 +11,15 @@ from pipeline.__main__ import main
 from pipeline.errors import InvalidSetting
 from pipeline.model.checkpoint import transformer_names
 from pipeline.model.hub_file import find_file
-from pipeline.model.loading import load_transformer
 from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.transformer import SpeechToVideoTransformer
 
-from .conftest import ON_CPU
+from .conftest import flow
 from .golden import CASES, CHECKPOINT, expected_video
 
 OFFICIAL = ("blocks.0.self_attn.q", "blocks.1.cross_attn.o", "blocks.1.ffn.0", "audio_injector.injector.1.k",
             "time_projection.1", "head.head")  # fmt: skip
 RANK, ALPHA = 4, 2.0
-
-
-@pytest.fixture
-def transformer() -> SpeechToVideoTransformer:
-    return load_transformer(CHECKPOINT, ON_CPU.device, torch.float32, lambda *_: None)
-
-
-@torch.inference_mode()
-def flow(transformer: SpeechToVideoTransformer) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    shapes = ((1, 15, 4096), (1, 25, 32, 16), (1, 16, 1, 8, 8), (1, 16, 19, 8, 8), (1, 16, 4, 8, 8))
-    *inputs, noise = (torch.randn(shape, generator=generator) for shape in shapes)
-    return transformer(noise, torch.tensor([500]), transformer.encode_conditions(*inputs))
 
 
 def lora_tensors(transformer: SpeechToVideoTransformer) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -11,27 +11,14 @@ from safetensors.torch import load_file
 
 from pipeline.__main__ import main
 from pipeline.errors import InvalidSetting, ModelUnavailable
-from pipeline.model.loading import Changes, load_components, load_transformer
+from pipeline.model.loading import Changes, load_components
 from pipeline.model.quantization import load_gguf_transformer, quantize_blocks
-from pipeline.model.transformer import FP32_PARTS, SpeechToVideoTransformer
+from pipeline.model.transformer import FP32_PARTS
 
-from .conftest import ON_CPU
+from .conftest import ON_CPU, flow
 from .golden import CASES, CHECKPOINT
 
 Q8 = gguf.GGMLQuantizationType.Q8_0
-
-
-@pytest.fixture
-def transformer() -> SpeechToVideoTransformer:
-    return load_transformer(CHECKPOINT, ON_CPU.device, torch.float32, lambda *_: None)
-
-
-@torch.inference_mode()
-def flow(transformer: SpeechToVideoTransformer) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    shapes = ((1, 15, 4096), (1, 25, 32, 16), (1, 16, 1, 8, 8), (1, 16, 19, 8, 8), (1, 16, 4, 8, 8))
-    *inputs, noise = (torch.randn(shape, generator=generator) for shape in shapes)
-    return transformer(noise, torch.tensor([500]), transformer.encode_conditions(*inputs))
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -6,22 +6,14 @@ import torch
 from pipeline.model.motion import token_positions
 from pipeline.model.transformer import ClipConditions, SpeechToVideoTransformer
 
+from .small import small_transformer
+
 FRAMES, HEIGHT, WIDTH = 3, 8, 16
 
 
 @pytest.fixture(scope="module")
 def transformer() -> SpeechToVideoTransformer:
-    torch.manual_seed(0)
-    return SpeechToVideoTransformer(
-        num_attention_heads=2,
-        attention_head_dim=24,
-        num_layers=2,
-        ffn_dim=96,
-        text_dim=32,
-        text_len=16,
-        audio_dim=32,
-        audio_inject_layers=(1,),
-    ).eval()
+    return small_transformer(heads=2, layers=2, hearing=(1,))
 
 
 def inputs(batch: int = 1, seed: int = 1) -> dict[str, torch.Tensor]:

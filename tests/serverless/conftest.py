@@ -14,10 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..absent import not_run
 from ..file_server import FileServer
 
 ROOT = Path(__file__).parents[2]
-PORTRAIT, SPEECH = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav"))
+PORTRAIT, SPEECH, MODEL = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav", "checkpoint"))
 SMALLEST = {"size": 4096, "steps": 2, "seed": 11, "audio_duration": 1}
 START_S = 60  # of a worker that imports much, beside others
 
@@ -45,17 +46,14 @@ def packages() -> None:
     """Where a package is missing the tests are skipped, except in CI: there they fail."""
     missing = [name for name in ("runpod", "boto3", "moto", "flask") if find_spec(name) is None]
     if missing:
-        why = f"The serverless tests did not run: {', '.join(missing)} missing; tests/requirements.txt brings them."
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        not_run(f"The serverless tests did not run: {', '.join(missing)} missing; tests/requirements.txt brings them.")
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
     """Starts a worker with these options and variables, and ends it with the module."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    kept |= {"MODEL": "sample", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+    kept |= {"MODEL": str(MODEL), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
     workers = []
 
     def start(*options: str, module: str = "tests.serverless.program", **variables: str) -> Worker:

@@ -14,7 +14,7 @@ from pipeline import serverless
 from pipeline.media.pose import read_pose_frames
 
 from ..file_server import FileServer
-from .conftest import PORTRAIT, ROOT, SMALLEST, SPEECH, Worker
+from .conftest import MODEL, PORTRAIT, ROOT, SMALLEST, SPEECH, Worker
 from .runpod_server import RunPod
 
 FILES = {"portrait": PORTRAIT, "audio": SPEECH}
@@ -150,14 +150,14 @@ def test_a_video_that_grows_too_large_to_be_returned_ends_at_that_clip(
 ) -> None:
     """In this process, where the limit can be one that a small video reaches."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MODEL", "sample")
-    monkeypatch.setattr(serverless, "INLINE_BYTES", 10_000)
+    monkeypatch.setenv("MODEL", str(MODEL))
+    monkeypatch.setattr(serverless, "INLINE_BYTES", 30_000)
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in FILES.items()}
     job = {"id": "grows", "input": sources | SMALLEST | {"frames_per_clip": 8}}
 
     with ThreadPoolExecutor(1) as thread:  # the browser of other tests may have an event loop in this one
         told = thread.submit(asyncio.run, serverless.build_worker().handle(job)).result()
 
-    assert told["error"].startswith("The video has 0.0 MB, and without a bucket 0.01 MB can be returned")
+    assert told["error"].startswith("The video has 0.0 MB, and without a bucket 0.03 MB can be returned")
     assert "BUCKET_ENDPOINT_URL" in told["error"]
     assert "refresh_worker" not in told

@@ -151,6 +151,21 @@ def test_a_stall_that_comes_back_ends_in_a_sentence(obtain, entry, hub, folder, 
     assert {path for path in sent if hub.sent[path] != sent[path]} == {T5}
 
 
+def test_a_volume_that_falters_is_tried_again(obtain, entry, hub, files, folder):
+    held, file = hub.hold(T5), folder / T5
+
+    def falter(state: ModelState) -> None:
+        if "the volume answered with an error" in state.message:
+            file.unlink(missing_ok=True)
+            held.set()
+        elif state.state == "downloading" and not held.is_set():
+            file.symlink_to(file)  # a circle: to look at the file is an error of the file system
+
+    obtain(entry, watch=falter)
+    assert "the volume answered with an error (Too many levels of symbolic links); trying again" in obtain.messages
+    assert read_files(folder) == needed_files(files)
+
+
 def test_how_long_a_stall_may_last_is_a_setting(entry, hub, models, places, environment):
     environment.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1000")
     hub.faults.append(Fault(T5, then="stall", after=1000))

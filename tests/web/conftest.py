@@ -1,7 +1,6 @@
 """Fixtures: the whole site on a free port of this machine, inputs, clients and a browser."""
 
 import asyncio
-import os
 import shutil
 import socket
 import subprocess
@@ -20,9 +19,11 @@ from gradio_client import Client
 
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
+from pipeline.web import signin
 from pipeline.web.site import SiteServer, build_site
 from pipeline.web.studio import Studio
 
+from ..absent import not_run
 from .scripted import ENTRY, PacedModel, write_portrait, write_voice
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -75,6 +76,7 @@ class Served:
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
     """Starts a site with a model of its own, and ends it with the test."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setattr(signin, "ANSWER_S", 0.1)  # that guessing is slow has tests of its own
     running: list[tuple[PacedModel, Server, threading.Thread]] = []
 
     def serve(
@@ -136,10 +138,7 @@ def browser() -> Iterator[Any]:
         if not CHROMIUM.exists():
             raise FileNotFoundError(f"{CHROMIUM} is not there")
     except (ImportError, FileNotFoundError) as error:
-        why = f"The browser tests did not run: {error}. They need playwright (pip) and the package chromium."
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        not_run(f"The browser tests did not run: {error}. They need playwright (pip) and the package chromium.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         yield browser
@@ -155,10 +154,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=240)
     except (OSError, subprocess.SubprocessError) as error:
-        why = f"The tests that need npm did not run: {error}. They need node, npm and a package registry."
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        not_run(f"The tests that need npm did not run: {error}. They need node, npm and a package registry.")
     return folder / "node_modules"
 
 

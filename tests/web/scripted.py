@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.errors import ModelUnavailable
 from pipeline.events import ClipFrames, Event, FramesDecoded, ModelState, Resume, StageChanged, Started, StepDone
 from pipeline.media.planning import plan_request
 from pipeline.request import GenerationRequest
@@ -68,6 +69,18 @@ class PacedModel:
             yield FramesDecoded(clip, 1, 1)
             count = plan.frames_per_clip - (plan.warm_up_frames if clip == 1 else 0)
             yield ClipFrames(clip, np.full((count, plan.height, plan.width, 3), 40 * clip, np.uint8), None)
+
+
+def failing_once(model: PacedModel) -> Callable[[Callable[[ModelState], None]], PacedModel]:
+    """What prepares `model`, but not at the first try."""
+    tries = iter([ModelUnavailable("The model's folder lacks Wan2.1_VAE.pth.")])
+
+    def prepare(report: Callable[[ModelState], None]) -> PacedModel:
+        for error in tries:
+            raise error
+        return model.prepare(report)
+
+    return prepare
 
 
 def write_portrait(path: Path, width: int = 80, height: int = 80) -> Path:

@@ -8,10 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from pipeline.errors import ModelUnavailable
-
 from .conftest import Served
-from .scripted import SEED, STEPS, PacedModel
+from .scripted import SEED, STEPS, PacedModel, failing_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -92,29 +90,32 @@ def test_a_reload_in_the_middle_finds_the_job_and_its_video(
     page.wait_for_function("() => document.querySelector('#video video').duration > 5.9")
 
 
+def show_first_clip(served: Served, page: "Page", portrait: Path, voice: Path) -> "Locator":
+    """Have the first of two clips made; gives the player with it."""
+    generate(page, portrait, voice)
+    served.model.let(STEPS)
+    duration_of(page)
+    return page.locator("#video video")
+
+
 def test_a_video_that_is_watched_is_left_alone_until_there_is_more_of_it(
     served: Served, visit: Visit, portrait: Path, long_voice: Path
 ) -> None:
     page = visit(served.url)
-    generate(page, portrait, long_voice)
-    served.model.let(STEPS)
-    duration_of(page)
-    page.locator("#video video").evaluate("video => { video.watched = true; video.currentTime = 2 }")
+    video = show_first_clip(served, page, portrait, long_voice)
+    video.evaluate("video => { video.watched = true; video.currentTime = 2 }")
 
     served.model.let(2)
     expect(page.locator("#job")).to_contain_text(f"step 2 of {STEPS}")
 
-    assert page.locator("#video video").evaluate("video => video.watched && video.currentTime") == 2
+    assert video.evaluate("video => video.watched && video.currentTime") == 2
 
 
 def test_a_longer_version_waits_until_the_viewer_stops_and_goes_on_where_they_stood(
     served: Served, visit: Visit, portrait: Path, long_voice: Path
 ) -> None:
     page = visit(served.url)
-    generate(page, portrait, long_voice)
-    served.model.let(STEPS)
-    duration_of(page)
-    video = page.locator("#video video")
+    video = show_first_clip(served, page, portrait, long_voice)
     first = video.get_attribute("src")
     video.evaluate("video => { video.muted = true; video.playbackRate = 0.1; video.currentTime = 2; video.play() }")
     page.wait_for_function("() => document.querySelector('#video video').currentTime > 2")
@@ -164,16 +165,9 @@ def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
 def test_a_job_waits_for_the_model_and_a_failed_model_can_be_tried_again(
     serve: Callable[..., Served], visit: Visit, portrait: Path, voice: Path
 ) -> None:
-    model, tries = PacedModel(), []
+    model = PacedModel()
     model.let_all()
-
-    def prepare(report: Callable) -> PacedModel:
-        tries.append(1)
-        if len(tries) == 1:
-            raise ModelUnavailable("The model's folder lacks Wan2.1_VAE.pth.")
-        return model.prepare(report)
-
-    page = visit(serve(prepare).url)
+    page = visit(serve(failing_once(model)).url)
     expect(page.locator("#model")).to_contain_text("The model's folder lacks Wan2.1_VAE.pth.")
     generate(page, portrait, voice)
     expect(page.locator("#job")).to_contain_text("as soon as the model is ready")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipeline.errors import DiskFull, ModelUnavailable
+from pipeline.errors import DiskFull
 from pipeline.media.video import join_clips, write_clip
 
 from .conftest import Served
-from .scripted import SEED, STEPS, PacedModel, write_voice
+from .scripted import SEED, STEPS, PacedModel, failing_once, write_voice
 from .test_page import duration_of, expect, generate, upload
 
 if TYPE_CHECKING:
@@ -249,17 +249,10 @@ def test_nobody_is_kept_out(
 def test_nobody_is_kept_out_where_things_go_wrong(
     serve: Callable[..., Served], visit: Visit, node_modules: Path, portrait: Path, voice: Path, scheme: str
 ) -> None:
-    model, tries = PacedModel(), []
+    model = PacedModel()
     model.error = DiskFull("The disk is full.")
     model.let_all()
-
-    def prepare(report: Callable) -> PacedModel:
-        tries.append(1)
-        if len(tries) == 1:
-            raise ModelUnavailable("The model's folder lacks Wan2.1_VAE.pth.")
-        return model.prepare(report)
-
-    page = visit(serve(prepare).url, width=390, color_scheme=scheme, reduced_motion="reduce")
+    page = visit(serve(failing_once(model)).url, width=390, color_scheme=scheme, reduced_motion="reduce")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     generate(page, portrait, voice)
     expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
@@ -270,11 +263,11 @@ def test_nobody_is_kept_out_where_things_go_wrong(
 
 
 def test_the_first_paint_is_quick(served: Served, visit: Visit) -> None:
-    """Until the form is there to be used, on loopback, of a page that this browser has had before."""
-    visit(served.url)
-    page = visit(served.url)
+    """On loopback, in a browser that has nothing of it yet; the quickest of three, for other tests run meanwhile."""
 
-    expect(page.get_by_role("button", name="Generate")).to_be_visible()
+    def paint_ms() -> float:
+        page = visit(served.url)
+        expect(page.get_by_role("button", name="Generate")).to_be_visible()
+        return page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
 
-    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    assert paint < 2000
+    assert min(paint_ms() for _ in range(3)) < 2000
