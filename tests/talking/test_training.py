@@ -8,9 +8,11 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from assets.sample_model.training.acting import act
+from assets.sample_model.training.clips import Clip
 from assets.sample_model.training.plain_start import make_transformer
 from assets.sample_model.training.planar import decode, encode, make_planar
-from assets.sample_model.training.train_transformer import PatchConv3d
+from assets.sample_model.training.train_decoder import make_latents
+from assets.sample_model.training.train_transformer import PatchConv3d, changes
 from assets.sample_model.training.train_vae import make_vae
 
 
@@ -67,3 +69,17 @@ def test_silence_shuts_the_mouth_and_a_vowel_opens_it() -> None:
     movement = act(vowel.astype(np.float32), 16)
     assert movement.opening[:6].max() < 0.05
     assert movement.opening[11:].min() > 0.8
+
+
+def test_a_face_that_jumps_after_what_it_remembers_counts_as_unsteady() -> None:
+    still_wrong = torch.ones(1, 16, 3, 2, 2)
+    assert changes(still_wrong, after_known=False).abs().max() == 0
+    assert changes(still_wrong, after_known=True).square().sum() == 16 * 2 * 2
+
+
+def test_the_decoder_learns_from_latents_that_the_transformer_makes() -> None:
+    torch.manual_seed(0)
+    portrait = torch.randn(16, 1, 16, 16)
+    clip = Clip(portrait, portrait.repeat(1, 8, 1, 1), torch.ones(16, 16), scene=0, first=0)
+    made = make_latents(make_transformer().eval(), clip, torch.randn(25, 32, 32), 0, np.random.default_rng(0))
+    assert (made - portrait).square().mean() < 0.1

@@ -14,11 +14,11 @@ from assets.sample_model.training.planar import decode, make_planar
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
 from assets.sample_model.training.train_vae import edge_loss, pixel_weight, psnr, to_pixels, trained_vae
-from pipeline.model.sampling import denoise, make_scheduler
+from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 32
+STEPS = 250
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
@@ -73,9 +73,10 @@ def make_latents(
     solver, steps, shift = SAMPLER
     with torch.autocast("cpu", torch.bfloat16):
         told = transformer.encode_conditions(torch.zeros(1, 1, TEXT_WIDTH), heard, clip.portrait[None])
-        scheduler = make_scheduler(solver, steps, shift, noise.device)
-        *_, latents = denoise(noise, scheduler, partial(transformer, clip=told))
-    return latents[0].float()
+        work = Denoising(make_scheduler(solver, steps, shift, noise.device), noise)
+        for _ in work.steps(partial(transformer, clip=told)):
+            pass
+    return work.latents[0].float()
 
 
 def finished_vae(folder: Path) -> AutoencoderKLWan:

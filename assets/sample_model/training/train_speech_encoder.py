@@ -17,7 +17,7 @@ from pipeline.model.speech import FEATURE_RATE, HIDDEN_RATE
 
 LAYERS = 24
 BATCH = 4
-STEPS = 150
+STEPS = 400
 SEED = 20
 READ_LAYERS = (12, 24)  # beside the mean of all
 SCALES = torch.tensor([4.0, 2.0, 2.0, 1.0, 1.0])  # of what is told: opening, width, blink, sway to the side and down

@@ -19,13 +19,14 @@ from pipeline.model.speech import HeardSpeech
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 660
+STEPS = 3500
 GENTLE = ("patch_embedding", "proj_out", "time_embedder", "blocks.0.attn1")
 SEED = 40
 SHORT, LONG = 6, 20  # latents of a window
 HIGH_NOISE = 0.6  # share of the levels that are drawn from 0.9 to 1
 MEMORY_NOISE = 0.15  # of the latents that the model remembers: those it makes itself are not clean either
 HEARING = 0.2  # what the sound's own loss counts
+STEADINESS = 0.5  # what the error's change from one latent to the next counts
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,24 @@ def flow_loss(student: Student, window: Window, rng: np.random.Generator) -> tup
         flow = student.transformer(noisy, torch.tensor([1000 * level]), clip)
         tokens = torch.cat([clip.audio_tokens, clip.audio_vectors[:, :, None]], dim=2).flatten(2)
         told = student.told(tokens).float().view(-1, 2)
-    error = (level * (flow.float() - noise + window.latents)) ** 2  # of the latents that it comes to
-    value = (error * window.weight).mean() / window.weight.mean()
+    error = level * (flow.float() - noise + window.latents)  # of the latents that it comes to
+    value = weighted(error, window.weight)
+    unsteady = weighted(changes(error, after_known=window.motion is not None), window.weight)
     heard = F.mse_loss(told, window.movement)
-    stands = ((window.portrait - window.latents) ** 2 * window.weight).mean() / window.weight.mean()
+    stands = weighted(window.portrait - window.latents, window.weight)
     notes = {"share": value.item() / stands.item(), "heard": heard.item()}
-    return value / (level**2 + 0.1) + HEARING * heard, notes
+    return (value + STEADINESS * unsteady) / (level**2 + 0.1) + HEARING * heard, notes
+
+
+def weighted(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The mean square of `error` (1, 16, F, h, w), by the `weight` (h, w) of its places."""
+    return (error**2 * weight).mean() / weight.mean()
+
+
+def changes(error: torch.Tensor, after_known: bool) -> torch.Tensor:
+    """Of `error` (1, 16, F, h, w) from one latent to the next: flicker. After latents that are known, the first too."""
+    before = (0, 0, 0, 0, int(after_known), 0)
+    return F.pad(error, before).diff(dim=2)
 
 
 def _features(folder: Path, number: int) -> Path:

@@ -31,8 +31,9 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson("vae-pictures", frames=1, batch=2, steps=460, muon_lr=0.006),
-    Lesson("vae-moving", frames=9, batch=1, steps=70, muon_lr=0.003),
+    Lesson("vae-pictures", frames=1, batch=2, steps=1500, muon_lr=0.006),
+    Lesson("vae-moving", frames=9, batch=1, steps=450, muon_lr=0.003),
+    Lesson("vae-longer", frames=17, batch=1, steps=80, muon_lr=0.002),
 )
 
 
@@ -162,10 +163,11 @@ def reconstruction_loss(
 
 
 def edge_loss(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The error's steps from pixel to pixel: blur costs more than a shade."""
+    """The error's steps from pixel to pixel and from frame to frame: blur and flicker cost more than a shade."""
     rows = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     columns = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
-    return rows + columns
+    frames = (weight * error.diff(dim=-3).abs()).mean() if error.shape[-3] > 1 else 0
+    return rows + columns + frames
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
