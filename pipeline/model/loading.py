@@ -33,6 +33,7 @@ from pipeline.model.checkpoint import (
     transformer_names,
     transformer_shards,
 )
+from pipeline.model.flat_convolution import flatten_convolutions
 from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.placement import Placement
 from pipeline.model.quantization import load_gguf_transformer
@@ -204,7 +205,7 @@ def load_vae(path: Path, device: torch.device, note: NoteFile) -> AutoencoderKLW
         vae = AutoencoderKLWan(base_dim=file.shapes["encoder.conv1.weight"][0])
     check_tensors("video autoencoder", vae, shapes_of(state), {})
     vae.load_state_dict(state, assign=True)
-    return vae.eval()
+    return flatten_convolutions(vae.eval())
 
 
 def load_speech_encoder(path: Path, note: NoteFile) -> tuple[Wav2Vec2Model, Wav2Vec2FeatureExtractor]:
