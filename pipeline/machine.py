@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.settings import Settings
-from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for, without_transformer
+from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for, gguf_entry, with_weights_from
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
 
 # Memory of the smallest card that the 14B model is served on without being asked for: 33 GB of it is the transformer.
@@ -100,8 +100,13 @@ def served_entry(settings: Settings) -> ModelEntry:
     model = settings.model
     if model is None:
         model = DEFAULT_MODEL if any(card.suits_large_model for card in cards()) else "sample"
+    return named_entry(model, settings)
+
+
+def named_entry(model: str | None, settings: Settings) -> ModelEntry:
+    """What `model` names, with the variant, revision and GGUF file of `settings`. Raises InvalidSetting."""
     entry = entry_for(model, settings.model_variant, settings.model_revision)
-    return without_transformer(entry) if settings.gguf else entry
+    return with_weights_from(entry, gguf_entry(settings.gguf)) if settings.gguf else entry
 
 
 def output_folder(settings: Settings) -> Path:

@@ -166,8 +166,9 @@ def _about_memory() -> str:
 def _about_model(start: Start) -> Iterator[str]:
     yield f"  The model served here is {start.entry.title}"
     try:
-        for line in find_model(start.entry, start.settings, standard_places()).lines():
-            yield f"  {line}"
+        for entry in (start.entry, start.entry.weights):
+            if entry is not None:
+                yield from (f"  {line}" for line in find_model(entry, start.settings, standard_places()).lines())
     except UserError as error:
         yield f"{ACTION}{error}"
 

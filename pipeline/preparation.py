@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ModelUnavailable
 from pipeline.events import ModelState
 from pipeline.settings import Settings
-from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry
-from pipeline.store.obtain import obtain_model
+from pipeline.store.catalogue import DEFAULT_MODEL, DEFAULT_VARIANT, ModelEntry
+from pipeline.store.obtain import Files, obtain_files
 from pipeline.store.progress import Meter, ProgressLog, follow
 
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ def prepare_model(
     With `ask_first` the state "asking" comes before a download: the download begins when `report` returns from it.
     Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a GGUF file that cannot be used.
     """
-    folder: Path = follow(obtain_model(entry, settings, ask_first=ask_first), report)
+    files: Files = follow(obtain_files(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
     # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
     from pipeline.model.compiling import compile_blocks
-    from pipeline.model.hub_file import find_file
     from pipeline.model.loading import Changes, load_components
     from pipeline.model.lora import Lora
     from pipeline.model.parallel import lead
@@ -53,14 +52,14 @@ def prepare_model(
     try:
         changes = Changes(
             lora=None if settings.lora is None else Lora(settings.lora, settings.lora_strength),
-            gguf=None if settings.gguf is None else find_file("GGUF", settings.gguf, ".gguf"),
+            gguf=files.gguf,
         )
-        parts = load_components(folder, placement, _loading(entry, report), changes)
+        parts = load_components(files.folder, placement, _loading(entry, report), changes)
         if settings.compile == "on":
             compile_blocks(parts.transformer, placement)
-        model = SpeechToVideo(parts, placement, lead(parts.transformer, folder, placement, changes))
+        model = SpeechToVideo(parts, placement, lead(parts.transformer, files.folder, placement, changes))
     except ModelUnavailable as error:
-        raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, folder)}.") from error
+        raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, files.folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))
     return model
 
@@ -95,4 +94,6 @@ def _remedy(entry: ModelEntry, folder: Path) -> str:
     command = "python -m pipeline download --verify"
     if entry.name != DEFAULT_MODEL:
         command += f" --model {shlex.quote(entry.name)}"
+    elif entry.variant != DEFAULT_VARIANT:
+        command += f" --variant {entry.variant}"
     return f"if a file is damaged, `{command}` finds it and fetches it again"

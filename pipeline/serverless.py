@@ -30,13 +30,13 @@ from pipeline.jobs.rendering import render
 from pipeline.jobs.status import Status, after
 from pipeline.jobs.worker import why_no_video
 from pipeline.logs import log_to_stderr
-from pipeline.machine import look_at_gpu
+from pipeline.machine import look_at_gpu, named_entry
 from pipeline.media.files import whole_or_absent
 from pipeline.media.planning import plan_request
 from pipeline.preflight import unfit
 from pipeline.request import GenerationRequest
 from pipeline.settings import Settings, read_settings
-from pipeline.store.catalogue import ModelEntry, entry_for
+from pipeline.store.catalogue import ModelEntry
 from pipeline.store.progress import describe
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def build_worker(is_allowed: Callable[[Address], bool] = is_public) -> Serverles
     Without MODEL it serves the 14B model or is unfit: nobody would see that the sample model had taken its place.
     """
     settings = read_settings()
-    entry = entry_for(settings.model, settings.model_variant, settings.model_revision)
+    entry = named_entry(settings.model, settings)
     return ServerlessWorker(entry, settings, read_bucket(), is_allowed)
 
 

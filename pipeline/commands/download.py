@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from pipeline.errors import InvalidRequest
 from pipeline.events import ModelState
+from pipeline.machine import named_entry
 from pipeline.settings import Settings, read_settings
-from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for
-from pipeline.store.obtain import obtain_model
+from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry
+from pipeline.store.obtain import Files, obtain_files
 from pipeline.store.progress import describe, follow
 from pipeline.store.verify import verify_model
 
@@ -27,24 +28,28 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fetch the model with a bar on the terminal; prints its folder, and with --verify what was mended."""
+    """Fetch the model with a bar on the terminal; prints where it is, and with --verify what was mended."""
     settings = read_settings()
     if options.dir is not None:
         settings = settings.model_copy(update={"model_cache_dir": options.dir})
-    entry = entry_for(options.model, options.variant, settings.model_revision)
+    entry = named_entry(options.model, settings.model_copy(update={"model_variant": options.variant}))
     if entry.folder is not None:
         raise InvalidRequest(f"{entry.name} is a folder on this machine: there is nothing to download.")
     with Bar() as bar:
-        folder = follow(obtain_model(entry, settings), bar.show)
+        files = follow(obtain_files(entry, settings), bar.show)
     if options.verify:
-        _verify(entry, folder, settings)
-    print(folder)
+        _verify(entry, files, settings)
+    print(files.folder)
+    if files.gguf is not None:
+        print(files.gguf)
     return 0
 
 
-def _verify(entry: ModelEntry, folder: Path, settings: Settings) -> None:
+def _verify(entry: ModelEntry, files: Files, settings: Settings) -> None:
     with Bar() as bar:
-        mended = follow(verify_model(entry, folder, settings), bar.show)
+        mended = follow(verify_model(entry, files.folder, settings), bar.show)
+        if entry.weights is not None and entry.weights.repository is not None:
+            mended += follow(verify_model(entry.weights, files.gguf.parent, settings), bar.show)
     for name in mended:
         print(f"{name} was damaged and has been fetched again.")
     if not mended:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from pipeline.errors import InvalidSetting
 
 _NAME = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"  # as the Hub allows them
 REPOSITORY = re.compile(rf"(?P<repository>(?=[^@]{{3,96}}(?:@|$)){_NAME}/{_NAME}(?<!\.git))(@(?P<revision>.+))?")
+GGUF_ON_HUB = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>[\w.-]+))?/(?P<file>[\w./-]+\.gguf)")
 REVISION_NAME = re.compile(r"[\w][\w./-]*")
-DEFAULT_MODEL = "wan2.2-s2v-14b"
+DEFAULT_MODEL, DEFAULT_VARIANT = "wan2.2-s2v-14b", "bf16"
 TRANSFORMER_BYTES = 32_600_000_000  # of the 14B model, about
 BUNDLED_MODELS = Path(__file__).parents[2] / "assets"
 
@@ -67,9 +69,16 @@ class ModelEntry:
     repository: str | None = None
     revision: str | None = None
     folder: Path | None = None
+    place: str = ""  # its folder among the models, OWNER/NAME if not given
+    weights: "ModelEntry | None" = None  # one GGUF file, where the transformer's weights come from elsewhere
     size_bytes: int | None = None  # of the needed files, about; the exact sizes come with the repository's listing
     defaults: Mapping[str, Any] = field(default_factory=dict)  # fields of GenerationRequest that differ
     notice: str = ""  # what the page says of this model
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of all needed files, about; 0 where it is not known."""
+        return (self.size_bytes or 0) + (self.weights.total_bytes if self.weights else 0)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -102,16 +111,76 @@ SAMPLE = ModelEntry(
     ),
 )
 
+OFFICIAL = ModelEntry(
+    name=DEFAULT_MODEL,
+    title="Wan2.2-S2V-14B",
+    variant=DEFAULT_VARIANT,
+    repository="Wan-AI/Wan2.2-S2V-14B",
+    revision="dab4e9c55bbe4c8c4d03db1c2c98c7f0ac9c454b",
+    size_bytes=45_700_000_000,
+)
+
+
+def gguf_entry(source: str, size_bytes: int | None = None) -> ModelEntry:
+    """What GGUF or a variant of the catalogue names: a file, a folder with one, or OWNER/NAME[@REVISION]/FILE.
+
+    Each file of a repository has a folder of its own among the models, for different programs on one volume may use
+    different ones. Raises InvalidSetting.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = _only_gguf(path)
+    if path.is_file():
+        return ModelEntry(source, path.name, "GGUF", _gguf_component(path.name), folder=path.parent.resolve())
+    match = GGUF_ON_HUB.fullmatch(source)
+    if match is None:
+        raise InvalidSetting(
+            f"GGUF={source!r} cannot be used: give a file, a folder or OWNER/NAME[@REVISION]/FILE.gguf."
+        )
+    repository, revision, file = match["repository"], match["revision"] or "main", match["file"]
+    return ModelEntry(
+        name=f"{repository}/{file}",
+        title=file,
+        variant="GGUF",
+        components=_gguf_component(file),
+        repository=repository,
+        revision=revision,
+        place=f"{repository}/{file.replace('/', '-').removesuffix('.gguf')}",
+        size_bytes=size_bytes,
+    )
+
+
+def _only_gguf(folder: Path) -> Path:
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) != 1:
+        raise InvalidSetting(f"GGUF={str(folder)!r} holds {len(found)} .gguf files: name the one that is meant.")
+    return found[0]
+
+
+def _gguf_component(file: str) -> tuple[Component, ...]:
+    return (Component("transformer", required=(escape(file),)),)
+
+
+def with_weights_from(entry: ModelEntry, weights: ModelEntry) -> ModelEntry:
+    """`entry` with the weights of its transformer from elsewhere; its config is still needed."""
+    config = Component("transformer", required=("config.json",))
+    rest = tuple(component for component in entry.components if component.name != "transformer")
+    size = entry.size_bytes and entry.size_bytes - TRANSFORMER_BYTES
+    title = f"{entry.title} with {weights.title}"
+    return replace(entry, title=title, components=(config, *rest), size_bytes=size, weights=weights)
+
+
+def _packed(variant: str, size_bytes: int) -> ModelEntry:
+    file = f"QuantStack/Wan2.2-S2V-14B-GGUF/Wan2.2-S2V-14B-{variant.upper()}.gguf"
+    return replace(with_weights_from(OFFICIAL, gguf_entry(file, size_bytes)), variant=variant)
+
+
 CATALOGUE = (
     SAMPLE,
-    ModelEntry(
-        name=DEFAULT_MODEL,
-        title="Wan2.2-S2V-14B",
-        variant="bf16",
-        repository="Wan-AI/Wan2.2-S2V-14B",
-        revision="dab4e9c55bbe4c8c4d03db1c2c98c7f0ac9c454b",
-        size_bytes=45_700_000_000,
-    ),
+    OFFICIAL,
+    _packed("q8_0", 17_300_000_000),  # 8.5 bits for each of 16.3 billion weights
+    _packed("q5_k_m", 15_000_000_000),
+    _packed("q4_k_m", 13_900_000_000),
 )
 
 
@@ -130,14 +199,6 @@ def entry_for(model: str | None, variant: str | None = None, revision: str | Non
     if (folder := _folder_at(model)) is not None:
         return ModelEntry(name=model, title=folder.name, variant="as found", folder=folder)
     return _repository_entry(model, revision)
-
-
-def without_transformer(entry: ModelEntry) -> ModelEntry:
-    """`entry` without the weights of its transformer, which come from elsewhere; its config is still needed."""
-    config = Component("transformer", required=("config.json",))
-    rest = tuple(component for component in entry.components if component.name != "transformer")
-    size = entry.size_bytes and entry.size_bytes - TRANSFORMER_BYTES
-    return replace(entry, components=(config, *rest), size_bytes=size)
 
 
 def _folder_at(path: str) -> Path | None:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import ModelUnavailable, disk_full_explained
@@ -52,10 +52,27 @@ def obtain_model(
     return search.destination
 
 
+@dataclass(frozen=True)
+class Files:
+    """Where a model lies: its folder and, where the transformer's weights come from elsewhere, that file."""
+
+    folder: Path
+    gguf: Path | None = None
+
+
+def obtain_files(entry: ModelEntry, settings: Settings, ask_first: bool = False) -> Generator[ModelState, None, Files]:
+    """As `obtain_model`, and then the file with the transformer's weights where `entry` has them from elsewhere."""
+    folder = yield from obtain_model(entry, settings, ask_first=ask_first)
+    weights = entry.weights
+    if weights is None:
+        return Files(folder)
+    return Files(folder, (weights.folder or (yield from obtain_model(weights, settings))) / weights.title)
+
+
 def _question(entry: ModelEntry, destination: Path) -> ModelState:
-    size = in_units(entry.size_bytes or 0)
+    size = in_units(entry.total_bytes)
     message = f"{entry.title} is not on this machine yet: it is a download of {size} into {destination}."
-    return ModelState("asking", entry.name, bytes_total=entry.size_bytes or 0, message=message)
+    return ModelState("asking", entry.name, bytes_total=entry.total_bytes, message=message)
 
 
 def _download_or_wait(
