@@ -72,14 +72,14 @@ def _add_parts(sections: Any) -> None:
     parts = sections.add_parser("parts", help="text, speech and the video autoencoder of a model that is there")
     parts.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
     parts.add_argument("--size", metavar="480p|704p|720p|AREA", help="of the video; the model's own if not given")
-    parts.add_argument("--audio-seconds", metavar="S", type=float, default=10.0, help="of sound, 10 if not given")
+    parts.add_argument("--audio-seconds", metavar="S", type=float, default=10.0, help="of audio, 10 if not given")
     _add_common(parts, run_parts)
 
 
 def _add_ways(sections: Any) -> None:
     ways = sections.add_parser("ways", help="the faster ways that are not exact: what they save, and what they cost")
     ways.add_argument("--portrait", metavar="FILE", required=True, help="a picture")
-    ways.add_argument("--audio", metavar="FILE", required=True, help="a voice")
+    ways.add_argument("--audio", metavar="FILE", required=True, help="an audio file with a voice")
     ways.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
     ways.add_argument("--size", metavar="480p|704p|720p|AREA", help="of the video; the model's own if not given")
     ways.add_argument("--steps", metavar="N", default="20", help="of each clip, 20 if not given")

@@ -90,20 +90,34 @@ def expected_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measu
     known = list(known)
     if not known:
         return None
-    tokens = clip_tokens(request, plan, 1)
-    nearest = min(reversed(known), key=lambda job: abs(log(job.tokens / tokens)))
     clip_s = min(job.clip_s for job in known)
-    return min(job.start_s for job in known) + sum(_clips_s(request, plan, nearest, clip_s))
+    return min(job.start_s for job in known) + sum(_clips_s(request, plan, _nearest(request, plan, known), clip_s))
+
+
+def expected_rest_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measured]) -> float | None:
+    """Seconds that decoding and writing a clip will take, the mean of the clips; None where nothing is `known`."""
+    known = list(known)
+    if not known:
+        return None
+    judge = _nearest(request, plan, known)
+    return sum(_rest_s(request, plan, judge, clip) for clip in range(1, plan.clips + 1)) / plan.clips
+
+
+def _nearest(request: GenerationRequest, plan: ClipPlan, known: list[Measured]) -> Measured:
+    tokens = clip_tokens(request, plan, 1)
+    return min(reversed(known), key=lambda job: abs(log(job.tokens / tokens)))
 
 
 def _clips_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip_s: float) -> Iterator[float]:
-    pixels = plan.height * plan.width
     for clip in range(1, plan.clips + 1):
         amount = request.steps * passes(request) * clip_tokens(request, plan, clip) ** GROWTH
-        decoded = pixels * latents_of(request, plan, clip)
-        yield (
-            clip_s + amount * judge.step_s + decoded * judge.decode_s + pixels * plan.frames_per_clip * judge.write_s
-        )
+        yield clip_s + amount * judge.step_s + _rest_s(request, plan, judge, clip)
+
+
+def _rest_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip: int) -> float:
+    pixels = plan.height * plan.width
+    decode_s = pixels * latents_of(request, plan, clip) * judge.decode_s
+    return decode_s + pixels * plan.frames_per_clip * judge.write_s
 
 
 def passes(request: GenerationRequest) -> int:

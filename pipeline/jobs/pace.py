@@ -13,13 +13,13 @@ class Pace:
     steps: int = 0  # of a clip
     began_s: float = 0.0  # when denoising, or what follows it, began
     step_s: float = 0.0  # a step takes
-    rest_s: float | None = None  # a clip takes besides its steps: decoding and writing; None before the first
+    rest_s: float | None = None  # a clip takes besides its steps, decoding and writing; None: unknown
     eta_s: float | None = None  # of work left; None before the first step
 
     def left_s(self, steps: int, clips: int) -> float:
         """Seconds for `steps` steps and what follows them, and then `clips` whole clips.
 
-        Until it has been measured, the rest of a clip counts as one step.
+        Until it has been measured, here or by an earlier job, the rest of a clip counts as one step.
         """
         rest_s = self.step_s if self.rest_s is None else self.rest_s
         return (steps + clips * self.steps) * self.step_s + (1 + clips) * rest_s

@@ -15,7 +15,7 @@ from pipeline.errors import InvalidRequest, InvalidSetting, QueueFull, UnknownJo
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, StepDone
 from pipeline.jobs.continuation import OTHER_MODEL, base_of, longer_request
 from pipeline.jobs.folder import Base, JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
-from pipeline.jobs.forecast import Measured, expected_s, measure
+from pipeline.jobs.forecast import Measured, expected_rest_s, expected_s, measure
 from pipeline.jobs.journal import NOBODY, CancelAsked, Maker, StopAsked
 from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.status import ENDED, Status, after, begun, interrupted, queued, stopping
@@ -251,9 +251,11 @@ class JobQueue:
 
     def expected_s(self, request: GenerationRequest, plan: ClipPlan) -> float | None:
         """Seconds of work that `request` will take here; None where no job of the same model has ended here yet."""
+        return expected_s(request, plan, self._known())
+
+    def _known(self) -> list[Measured]:
         with self._changed:
-            known = [job.measured for job in self._jobs.values() if job.measured and job.measured.maker == self.maker]
-        return expected_s(request, plan, known)
+            return [job.measured for job in self._jobs.values() if job.measured and job.measured.maker == self.maker]
 
     def cancel(self, id: str) -> Status:
         """End a job: one that waits at once, one that is worked on after the present step; its clips are kept.
@@ -329,9 +331,11 @@ class JobQueue:
         if isinstance(event, Started | StageChanged | ClipReady) or (isinstance(event, StepDone) and event.step == 1):
             job.write(event, now, self.maker)
         _log(event, job.id[:8])
-        if isinstance(event, Started) and not job.ready:
-            job.expected_s = self.expected_s(job.request, event.plan)
         job.pace = measured(job.pace, event, now)
+        if isinstance(event, Started):
+            job.pace = replace(job.pace, rest_s=expected_rest_s(job.request, event.plan, self._known()))
+            if not job.ready:
+                job.expected_s = self.expected_s(job.request, event.plan)
         with self._changed:
             if isinstance(event, ClipReady):
                 job.ready, job.frames, job.preview = event.clip, event.frames, None

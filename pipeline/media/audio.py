@@ -32,7 +32,7 @@ CARRIED_RATE = 48_000  # the highest of a video's sound track
 FULL_SCALE = 0.999  # a sample this large is taken for cut off
 OPENING_S = 0.1
 PIECE_SAMPLES = 1 << 18  # decoded at a time
-ACCEPTED = "WAV, MP3, FLAC, OGG, M4A or WebM sound"
+ACCEPTED = "WAV, MP3, FLAC, OGG, M4A or WebM audio"
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ def open_track(path: Path) -> SoundTrack:
         raise _unreadable(path)
     stream = re.search(r"^ +Stream #0:\d+.*?: Audio: .*?, (\d+) Hz, ([^,\n]+)", text, re.MULTILINE)
     if stream is None:
-        raise InvalidRequest(f"audio: {shown(path)} has no sound track that can be read; give {ACCEPTED}.")
+        raise InvalidRequest(f"audio: {shown(path)} has no audio track that can be read; give {ACCEPTED}.")
     rate, layout = int(stream[1]), stream[2]
     lowest, highest = SAMPLE_RATES
     if not lowest <= rate <= highest:
-        raise InvalidRequest(f"audio: {shown(path)} has {rate} samples a second; give sound of {lowest} to {highest}.")
+        raise InvalidRequest(f"audio: {shown(path)} has {rate} samples a second; give audio of {lowest} to {highest}.")
     return SoundTrack(rate, 1 if layout == "mono" else 2, _announced_seconds(text))
 
 
@@ -217,20 +217,20 @@ def _check_announced(
 
 def _too_long(path: Path, length: str, max_seconds: float) -> InvalidRequest:
     return InvalidRequest(
-        f"audio: {shown(path)} gives {length} of sound, and at most {max_seconds:g} s are accepted; "
+        f"audio: {shown(path)} gives {length} of audio, and at most {max_seconds:g} s are accepted; "
         "choose a part of it with audio_start and audio_duration."
     )
 
 
 def _too_short(path: Path, seconds: float) -> InvalidRequest:
     return InvalidRequest(
-        f"audio: {shown(path)} gives {seconds:.3g} s of sound; at least {MIN_AUDIO_SECONDS} s are needed."
+        f"audio: {shown(path)} gives {seconds:.3g} s of audio; at least {MIN_AUDIO_SECONDS} s are needed."
     )
 
 
 def _nothing_there(path: Path, track: SoundTrack, start_s: float) -> InvalidRequest:
     if not start_s:
-        return InvalidRequest(f"audio: {shown(path)} holds no sound; give {ACCEPTED}.")
+        return InvalidRequest(f"audio: {shown(path)} holds no audio; give {ACCEPTED}.")
     length = "" if track.seconds is None else f", which is {track.seconds:.2f} s long"
     return InvalidRequest(f"audio_start: {start_s:g} s lies past the end of {shown(path)}{length}.")
 
@@ -240,4 +240,4 @@ def _too_slow(path: Path) -> InvalidRequest:
 
 
 def _unreadable(path: Path) -> InvalidRequest:
-    return InvalidRequest(f"audio: {shown(path)} cannot be read as sound; give {ACCEPTED}.")
+    return InvalidRequest(f"audio: {shown(path)} cannot be read as audio; give {ACCEPTED}.")

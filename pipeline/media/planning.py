@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ QUIET = 0.01  # 40 dB below full scale
 CLIPPED = 0.005  # share of samples at full scale
 LOUD_START = 0.25  # of the whole part's root mean square, in its first moment
 LONG_S, LARGE_AREA = 120, SIZES["480p"]
-SMALL_SIDE = 256  # pixels
+SMALL_SIDE = 256  # pixels, for a video of twice that and more
 AT_ONCE = threading.BoundedSemaphore(2)  # a picture of 80 megapixels takes a gigabyte while it is opened
 
 
@@ -45,7 +46,7 @@ def plan_request(request: GenerationRequest, max_audio_seconds: float) -> Planne
             check_pose_video(request.pose_video)
     plan = plan_clips(request, (portrait.height, portrait.width), audio.seconds)
     crop = crop_of(portrait.height, portrait.width, plan.height, plan.width)
-    hints = (*_about_audio(audio, plan), *_about_portrait(portrait))
+    hints = (*_about_audio(audio, plan), *_about_portrait(portrait, request.max_area))
     return PlannedRequest(plan, hints, audio, small_jpeg(portrait), crop)
 
 
@@ -68,9 +69,10 @@ def _about_audio(audio: AudioFacts, plan: ClipPlan) -> Iterator[str]:
         )
 
 
-def _about_portrait(portrait: Image.Image) -> Iterator[str]:
-    if min(portrait.size) < SMALL_SIDE:
+def _about_portrait(portrait: Image.Image, max_area: int) -> Iterator[str]:
+    side = min(SMALL_SIDE, isqrt(max_area) // 2)
+    if min(portrait.size) < side:
         yield (
             f"The portrait is small ({portrait.width}x{portrait.height} pixels): "
-            f"one of at least {SMALL_SIDE} on each side gives a clearer face."
+            f"one of at least {side} on each side gives a clearer face."
         )

@@ -21,13 +21,12 @@ def build_inputs(defaults: dict[str, Any]) -> dict[str, Component]:
         portrait = gr.Image(
             label="Portrait", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=280, buttons=[]
         )
-        with gr.Column(min_width=240):
-            audio = gr.Audio(
-                label="Audio", type="filepath", sources=["upload", "microphone"], buttons=[], elem_id="audio"
-            )
-            with gr.Row(elem_id="part"):
-                start = gr.Number(defaults["audio_start"], label="Start", info="Seconds", step=0.1, min_width=100)
-                length = _optional_number("Length", "Seconds; empty: all")
+        audio = gr.Audio(
+            label="Audio", type="filepath", sources=["upload", "microphone"], buttons=[], min_width=240, elem_id="audio"
+        )
+    with gr.Row(elem_id="part"):
+        start = gr.Number(defaults["audio_start"], label="Start of the audio", info="Seconds", step=0.1, min_width=100)
+        length = _optional_number("Length of the audio", "Seconds; empty: all")
     prompt = gr.Textbox(defaults["prompt"], label="Prompt", lines=2, max_length=4000)
     return {"portrait": portrait, "audio": audio, "prompt": prompt, "audio_start": start, "audio_duration": length}
 

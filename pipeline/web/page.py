@@ -21,7 +21,7 @@ from pipeline.web.view import BUSY_SECONDS, REMEMBERED_JOBS, KnownJob, View, kno
 
 TITLE = "Talking video"
 ASSETS = Path(__file__).parents[2] / "assets"
-STYLE, PLAYER, GALLERY, LABELS = (ASSETS / name for name in ("style.css", "player.js", "gallery.js", "labels.js"))
+STYLE = ASSETS / "style.css"
 SYSTEM_FONTS = [gr.themes.Font(name) for name in ("ui-sans-serif", "system-ui", "sans-serif")]
 FIXED_FONTS = [gr.themes.Font(name) for name in ("ui-monospace", "monospace")]
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=FIXED_FONTS).set(
@@ -103,7 +103,7 @@ class Page:
 
     def _build_top(self) -> None:
         with gr.Row(elem_id="top"):
-            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title", js_on_load=LABELS.read_text())
+            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title", js_on_load=_script("labels.js", "clicks.js"))
             self.model = gr.HTML(model_card(self.studio.worker.model_state, self.studio.entry), elem_id="model")
             self.go_on = gr.Button("Try again", visible=False, elem_id="go-on", min_width=120, scale=0)
         if self.studio.entry.notice:
@@ -124,6 +124,7 @@ class Page:
             example_pairs(),
             [self.form["portrait"], self.form["audio"]],
             label="Or click an example: it starts at once",
+            elem_id="examples",
             cache_examples=False,
             api_visibility="private",
         )
@@ -133,7 +134,7 @@ class Page:
         with gr.Row(elem_id="actions"):
             self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", min_width=110)
             self.download = gr.DownloadButton("Download", visible=False, elem_id="download", min_width=110)
-        gr.HTML(PLAYER_SKELETON, elem_id="video", js_on_load=PLAYER.read_text())
+        gr.HTML(PLAYER_SKELETON, elem_id="video", js_on_load=_script("player.js"))
         self.settings = gr.HTML("", elem_id="settings")
         with gr.Row(elem_id="next"):
             self.again = gr.Button("Use these settings again", visible=False, size="sm", min_width=160)
@@ -144,7 +145,7 @@ class Page:
         # What went wrong with what the buttons above and the file below ask for.
         self.said = gr.HTML("", elem_id="said")
         gr.HTML("<h2>Your videos</h2>", elem_id="history-title")
-        self.history = gr.HTML(gallery((), None), elem_id="history", js_on_load=GALLERY.read_text())
+        self.history = gr.HTML(gallery((), None), elem_id="history", js_on_load=_script("gallery.js"))
         self.dropped = gr.File(
             label="Settings from a video made here (MP4)",
             file_types=[".mp4"],
@@ -268,6 +269,10 @@ class Page:
         """Look, and change what differs from what this page has `shown`."""
         with told_to_user():
             return _changes(look(self.studio, known_jobs(stored), chosen), shown)
+
+
+def _script(*names: str) -> str:
+    return "\n".join((ASSETS / name).read_text() for name in names)
 
 
 def choose(event: gr.EventData) -> str:

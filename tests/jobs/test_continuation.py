@@ -111,7 +111,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence(
     finish(queue, job)
     with pytest.raises(InvalidRequest, match=r"has 1\.2 s and the new audio 1\.2 s; together at most 2 s"):
         queue.continue_with(job, more)
-    with pytest.raises(InvalidRequest, match="cannot be read as sound"):
+    with pytest.raises(InvalidRequest, match="cannot be read as audio"):
         queue.continue_with(job, inputs.portrait)
     queue.maker = Maker("another model")
     with pytest.raises(InvalidRequest, match="another model"):

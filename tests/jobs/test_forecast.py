@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.events import ClipReady, Event, StageChanged, Started, StepDone
-from pipeline.jobs.forecast import clip_tokens, expected_s, latents_of, measure
+from pipeline.jobs.forecast import clip_tokens, expected_rest_s, expected_s, latents_of, measure
 from pipeline.jobs.journal import Line, Maker
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.rendering import render
@@ -50,6 +50,7 @@ JOB = [*COLD, *clip_of(1, 32.0, 60.0, 2.0, 4.0), *clip_of(2, 103.0, 3.0, 2.0, 4.
 def test_nothing_is_known_before_a_clip_is_done():
     assert measure(REQUEST, journal(JOB[:7])) is None
     assert expected_s(REQUEST, PLAN, []) is None
+    assert expected_rest_s(REQUEST, PLAN, []) is None
 
 
 def test_the_same_again_takes_as_long_without_what_only_a_new_process_does():
@@ -57,6 +58,10 @@ def test_the_same_again_takes_as_long_without_what_only_a_new_process_does():
     assert expected_s(REQUEST, PLAN, [measure(REQUEST, journal(JOB))]) == pytest.approx(
         steps_s + fixed_s + rest_s, rel=0.1
     )
+
+
+def test_what_follows_the_steps_is_known_for_itself():
+    assert expected_rest_s(REQUEST, PLAN, [measure(REQUEST, journal(JOB))]) == pytest.approx(4.0 + 1.0, rel=0.15)
 
 
 def test_steps_guidance_and_clips_each_count():

@@ -1,5 +1,6 @@
 """How long a job has still to go."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.events import ClipReady, Event, FramesDecoded, StageChanged, Started, StepDone
@@ -29,6 +30,13 @@ def test_nothing_is_said_before_something_is_measured():
 
 def test_the_conditions_at_the_start_do_not_count_as_steps():
     assert eta_after(*BEGUN, (60.0, StepDone(1, 1, 4))) == 11 * 10 + 3 * 10  # 11 steps; decoding counts as one
+
+
+def test_what_earlier_jobs_took_besides_their_steps_counts_until_it_is_measured():
+    pace = replace(measured(Pace(), Started(PLAN, 7), 0.0), rest_s=6.0)
+    for now, event in BEGUN[1:]:
+        pace = measured(pace, event, now)
+    assert measured(pace, StepDone(1, 1, 4), 60.0).eta_s == 11 * 10 + 3 * 6
 
 
 def test_decoding_is_measured_once_it_happens():

@@ -129,7 +129,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_text_called_wav_is_refused(tmp_path: Path) -> None:
     (tmp_path / "voice.wav").write_text("hello, I am not sound\n" * 100)
-    assert "cannot be read as sound; give WAV, MP3" in refusal(tmp_path / "voice.wav")
+    assert "cannot be read as audio; give WAV, MP3" in refusal(tmp_path / "voice.wav")
 
 
 def test_random_bytes_called_mp3_are_refused(tmp_path: Path) -> None:
@@ -138,16 +138,16 @@ def test_random_bytes_called_mp3_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_film_without_sound_is_refused(tmp_path: Path) -> None:
-    assert "no sound track" in refusal(write_movie(tmp_path / "mute.mp4", 16, 16))
+    assert "no audio track" in refusal(write_movie(tmp_path / "mute.mp4", 16, 16))
 
 
 def test_a_sound_without_samples_is_refused(tmp_path: Path) -> None:
-    assert "holds no sound" in refusal(write_sound(tmp_path / "voice.wav", np.zeros((0, 1)), 16_000))
+    assert "holds no audio" in refusal(write_sound(tmp_path / "voice.wav", np.zeros((0, 1)), 16_000))
 
 
 def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "voice.mkv", noise(1.0, 48_000), 48_000, "-c:a", "ac3")
-    assert "cannot be read as sound" in refusal(path)
+    assert "cannot be read as audio" in refusal(path)
 
 
 def test_a_sample_rate_that_no_recording_has_is_refused(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_too_short_a_sound_is_refused_and_the_shortest_accepted(tmp_path: Path) 
     path = write_sound(tmp_path / "voice.wav", noise(0.2, 44_100), 44_100)
     assert measure_audio(path).seconds == 0.2
     path = write_sound(tmp_path / "short.wav", noise(0.05, 44_100), 44_100)
-    assert "gives 0.05 s of sound; at least 0.2 s are needed" in refusal(path)
+    assert "gives 0.05 s of audio; at least 0.2 s are needed" in refusal(path)
 
 
 def test_a_start_past_the_end_is_refused(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_ten_hours_are_refused_by_the_header_alone(tmp_path: Path) -> None:
     path.write_bytes(head)
     os.truncate(path, 44 + size)  # the rest is a hole
     sentence = refusal(path)
-    assert "gives 36000.0 s of sound" in sentence
+    assert "gives 36000.0 s of audio" in sentence
     assert "at most 300 s are accepted" in sentence
     assert measure_audio(path, 1_000, 5, LIMIT_S).seconds == 5  # a part of it may be chosen
 
@@ -197,7 +197,7 @@ def test_a_long_sound_of_untold_length_is_refused_without_being_held(tmp_path: P
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert "gives more than 300 s of sound" in sentence
+    assert "gives more than 300 s of audio" in sentence
     assert peak < 20e6  # 300 s are 115 MB
 
 
@@ -218,7 +218,7 @@ def test_an_estimated_length_refuses_nobody(tmp_path: Path) -> None:
 def test_a_playlist_does_not_reach_another_file(tmp_path: Path, playlist: str) -> None:
     write_sound(tmp_path / "secret.m4a", noise(1.0, 16_000), 16_000)
     (tmp_path / "voice.m4a").write_text(playlist)
-    assert "cannot be read as sound" in refusal(tmp_path / "voice.m4a")
+    assert "cannot be read as audio" in refusal(tmp_path / "voice.m4a")
 
 
 @pytest.mark.parametrize("name", ["-version", "-i.wav", "concat:a|b.wav", "data:x", "%03d.wav", 'it\'s "quoted" ü.wav'])

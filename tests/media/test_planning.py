@@ -108,6 +108,7 @@ def test_a_small_portrait_is_allowed_with_a_hint(inputs: dict[str, Any]) -> None
     Image.new("RGB", (400, 255)).save(inputs["portrait"])
     (hint,) = planned(inputs).hints
     assert "small (400x255 pixels)" in hint
+    assert planned(inputs, max_area=128 * 192).hints == ()  # which is not larger
 
 
 def test_every_file_is_checked(inputs: dict[str, Any], tmp_path: Path) -> None:

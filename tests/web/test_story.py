@@ -37,8 +37,8 @@ def test_from_the_audio_to_the_deleted_video(
     upload(page, portrait, long_voice)
 
     # Trim, by numbers, and choose a preset: a preview is the first clip alone.
-    page.get_by_label("Start", exact=True).fill("0.5")
-    page.get_by_label("Length Seconds").fill("5")
+    page.get_by_label("Start of the audio").fill("0.5")
+    page.get_by_label("Length of the audio").fill("5")
     expect(page.locator("#plan")).to_contain_text("5.0 s of audio: 2 clips, 64x64, 80 frames")
     expect(page.locator("#plan .crop .seen")).to_be_visible()
     page.get_by_label("Preview", exact=True).check()
@@ -46,9 +46,11 @@ def test_from_the_audio_to_the_deleted_video(
     page.get_by_label("Standard", exact=True).check()
     expect(page.locator("#plan")).to_contain_text("2 clips")
 
-    # A preview of what it is becoming, and the first clip to play before the second is done.
-    page.get_by_role("button", name="Generate").click()
+    # A preview of what it is becoming, and the first clip to play before the second is done. A double click is one.
+    page.get_by_role("button", name="Generate").dblclick()
     expect(page.locator("#job")).to_contain_text("Drawing the frames")
+    expect(page.locator("#job .card")).to_be_in_viewport(ratio=0.99)
+    assert len(served.studio.queue.all()) == 1
     served.model.let(2)
     expect(page.locator("#video .player > img")).to_have_attribute("src", re.compile("^data:image/jpeg"))
     served.model.let(STEPS - 2)
@@ -65,7 +67,7 @@ def test_from_the_audio_to_the_deleted_video(
     # The settings again: the page after the reload knows nothing of them.
     expect(page.locator("#settings")).to_contain_text(f"Seed {SEED}".split()[1])
     page.get_by_role("button", name="Use these settings again").click()
-    expect(page.get_by_label("Start", exact=True)).to_have_value("0.5")
+    expect(page.get_by_label("Start of the audio")).to_have_value("0.5")
     expect(page.locator("#plan")).to_contain_text("5.0 s of audio: 2 clips, 64x64, 80 frames")
     page.get_by_role("button", name="Advanced").click()
     expect(page.get_by_label("Seed", exact=True)).to_have_value(str(SEED))
@@ -102,6 +104,9 @@ def test_the_waveform_can_be_trimmed(served: Served, visit: Visit, portrait: Pat
     page = visit(served.url)
     upload(page, portrait, long_voice)
     page.get_by_label("Trim audio to selection").click()
+    sides = [button.bounding_box() for button in page.locator("#audio .settings-wrapper button").all()]
+    audio = page.locator("#audio").bounding_box()
+    assert max(side["x"] + side["width"] for side in sides) < audio["x"] + audio["width"]
     region = page.locator("#audio").locator("[part~=region-handle-right]")
     box = region.bounding_box()
     wave = page.locator("#audio #waveform, #audio .component-wrapper").first.bounding_box()

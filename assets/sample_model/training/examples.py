@@ -13,6 +13,7 @@ from assets.sample_model.training.faces import SQUARE, UPRIGHT, draw_portrait, m
 from assets.sample_model.training.voices import RATE, speak
 
 SEED = 2000
+SILENCE_S = 0.3  # before the first word, which the mouth might miss otherwise
 EXAMPLES = (
     (17, SQUARE, "en-us+m6", 170, 60, "Hello! I was drawn by a program. I hear you, and my mouth follows."),
     (16, SQUARE, "de+f5", 140, 40, "Guten Tag. Ich bin nur gezeichnet, aber ich rede gern. Hören Sie mir kurz zu?"),
@@ -26,7 +27,9 @@ def main(folder: Path) -> None:
     for number, (look, size, voice, speed, pitch, text) in enumerate(EXAMPLES, 1):
         face = make_face(np.random.default_rng((SEED, look)), size)
         draw_portrait(face).save(folder / f"portrait-{number}.png")
-        soundfile.write(folder / f"voice-{number}.wav", 0.7 * speak(text, voice, speed, pitch), RATE)
+        silence = np.zeros(round(SILENCE_S * RATE), np.float32)
+        speech = 0.7 * speak(text, voice, speed, pitch)
+        soundfile.write(folder / f"voice-{number}.wav", np.concatenate([silence, speech]), RATE)
 
 
 if __name__ == "__main__":
