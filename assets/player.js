@@ -56,7 +56,17 @@ const tell = (card) => {
   if (told !== unseen.textContent) unseen.textContent = told;
 };
 
+// A look brings the cards alone; it says when there is more to be fetched.
+let fetched = "";
+const fetchMore = () => {
+  const changed = document.querySelector("#job [data-changed]")?.dataset.changed || "";
+  if (!changed || changed === fetched) return;
+  fetched = changed;
+  trigger("select", {});
+};
+
 const look = () => {
+  fetchMore();
   const card = document.querySelector("#job .card");
   if (!card) return;
   show(card);

@@ -87,7 +87,8 @@ class Page:
     def __init__(self, studio: Studio, blocks: gr.Blocks) -> None:
         self.studio = studio
         self.jobs = gr.BrowserState([], storage_key="talking-video-jobs", secret="of this browser")
-        self.shown = gr.State(None)  # the View that this page has
+        self.shown = gr.State(None)  # what is steady of the View of this page
+        self.laid_out = gr.State(None)  # the same, once the page has it
         self.chosen = gr.State(None)  # the id of the job that its visitor wants to see
         self.turns = gr.State(Turns())  # of the plans
         self.asked = gr.Number(0, visible=False)  # when a plan was asked for
@@ -134,7 +135,7 @@ class Page:
         with gr.Row(elem_id="actions"):
             self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", min_width=110)
             self.download = gr.DownloadButton("Download", visible=False, elem_id="download", min_width=110)
-        gr.HTML(PLAYER_SKELETON, elem_id="video", js_on_load=_script("player.js"))
+        self.player = gr.HTML(PLAYER_SKELETON, elem_id="video", js_on_load=_script("player.js"))
         self.settings = gr.HTML("", elem_id="settings")
         with gr.Row(elem_id="next"):
             self.again = gr.Button("Use these settings again", visible=False, size="sm", min_width=160)
@@ -185,12 +186,13 @@ class Page:
         for event in changed:
             event.then(**self._looking())
         gr.on([blocks.load, self.timer.tick], **self._looking())
+        steady = [self.idle, self.stay, self.go_on, self.cancel, self.again, self.delete, self.more, self.download]
+        steady += [self.settings, self.history, self.timer, self.laid_out]
+        self.player.select(lay_out, [self.shown, self.laid_out], steady, **QUIET)
 
     def _looking(self) -> dict[str, Any]:
-        seen = [self.idle, self.stay, self.model, self.go_on, self.job, self.cancel, self.again, self.delete]
-        seen += [self.more, self.download, self.settings, self.history, self.timer]
-        inputs = [self.jobs, self.chosen, self.shown]
-        return {"fn": self.refresh, "inputs": inputs, "outputs": [*seen, self.shown], **QUIET}
+        inputs = [self.jobs, self.chosen, self.laid_out]
+        return {"fn": self.refresh, "inputs": inputs, "outputs": [self.job, self.model, self.shown], **QUIET}
 
     def show_plan(self, asked: Any, turns: Turns, *values: Any) -> Any:
         """What the form comes to, unless it has changed meanwhile: fields change one by one, plans take a moment."""
@@ -265,10 +267,15 @@ class Page:
             with told_to_user():
                 self.studio.queue.delete(_job_of(shown))
 
-    def refresh(self, stored: Any, chosen: Any, shown: View | None) -> list[Any]:
-        """Look, and change what differs from what this page has `shown`."""
+    def refresh(self, stored: Any, chosen: Any, laid_out: View | None) -> tuple[Any, Any, Any]:
+        """Look: what moves is sent each time; where all else has changed, the player's script asks for that.
+
+        To leave an output as it is costs Gradio more than to send a text, and most looks find nothing else changed.
+        """
         with told_to_user():
-            return _changes(look(self.studio, known_jobs(stored), chosen), shown)
+            view = look(self.studio, known_jobs(stored), chosen)
+        call = "" if view.steady == laid_out else f'<span data-changed="{time.monotonic()}" hidden></span>'
+        return view.job + call, view.model, view.steady
 
 
 def _script(*names: str) -> str:
@@ -280,17 +287,17 @@ def choose(event: gr.EventData) -> str:
     return str(event._data.get("job")) if isinstance(event._data, dict) else ""
 
 
-def _changes(view: View, shown: View | None) -> list[Any]:
+def lay_out(view: View, laid_out: View | None) -> list[Any]:
+    """Change what differs from what the page has; the last is what it has then."""
+
     def update(name: str, made_of: Callable[[Any], Any]) -> Any:
         value = getattr(view, name)
-        return gr.skip() if shown and getattr(shown, name) == value else made_of(value)
+        return gr.skip() if laid_out and getattr(laid_out, name) == value else made_of(value)
 
     return [
         update("idle", str),
         update("idle", lambda line: _visible(bool(line))),
-        update("model", str),
         update("go_on", lambda label: gr.update(value=label or "", visible=label is not None)),
-        update("job", str),
         update("active", _visible),
         update("ended", _visible),
         update("ended", _visible),

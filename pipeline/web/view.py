@@ -1,4 +1,4 @@
-"""What one browser is shown at one moment, computed anew each time; the page sends only what has changed."""
+"""What one browser is shown at one moment, computed anew each time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from pipeline.web.served_files import address_of
 from pipeline.web.studio import Studio
 
 REMEMBERED_JOBS = 50  # of one browser
-BUSY_SECONDS, SLOW_SECONDS, IDLE_SECONDS = 1.0, 3.0, 5.0  # between two looks; a look costs the server 10 ms or so
+BUSY_SECONDS, SLOW_SECONDS, IDLE_SECONDS = 1.0, 3.0, 5.0  # between two looks
 SHORT_PROMPT = 60  # letters of one in the gallery
 
 
@@ -41,6 +41,11 @@ class View:
     history: str  # HTML
     chosen: str | None  # the id of the job that is shown
     next_look_s: float
+
+    @property
+    def steady(self) -> "View":
+        """What does not move with every look."""
+        return replace(self, job="", model="")
 
 
 def known_jobs(stored: Any) -> list[KnownJob]:
@@ -83,7 +88,7 @@ def _next_look_s(studio: Studio, status: Status | None, state: ModelState) -> fl
         return BUSY_SECONDS
     if status is None or status.state in ENDED:
         return IDLE_SECONDS
-    return min(max(BUSY_SECONDS, round(studio.queue.step_s(status.job) / 2, 1)), SLOW_SECONDS)
+    return min(max(BUSY_SECONDS, round(studio.queue.step_s(status.job) / 2)), SLOW_SECONDS)
 
 
 def _go_on(state: ModelState) -> str | None:

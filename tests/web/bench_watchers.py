@@ -1,6 +1,6 @@
 """What those who watch a job cost the server: 200 that ask for its status and 10 that follow its events.
 
-    python -m tests.web.bench_watchers [--pause 5] [--steps 40]
+    python -m tests.web.bench_watchers [--pause 5] [--steps 40] [--readers 200] [--followers 10] [--pages 0]
 
 The server is a process of its own whose model does nothing but wait a second for each step, so that its CPU time is
 that of serving. A job is made with nobody watching, then the same again with all of them; the difference, over the
@@ -41,7 +41,7 @@ class Watching:
     alone_cpu_s: float  # of the server over the same job with nobody watching
     watched_cpu_s: float
     share_of_core: float  # for all watchers together, over the job
-    answers: int  # that readers got
+    answers: int  # that readers and pages got
     events: int  # that followers got
     health_p99_s: float
 
@@ -108,6 +108,19 @@ async def follow(client: httpx.AsyncClient, job: str) -> int:
         return len([line async for line in answer.aiter_lines() if line.startswith("data:")])
 
 
+async def look(client: httpx.AsyncClient, job: str, done: asyncio.Event) -> int:
+    """Ask what an open page asks, once a second, until the job is done; gives how often."""
+    events = (await client.get("/config")).json()["dependencies"]
+    tick = next(event["id"] for event in events if any(kind == "tick" for _, kind in event["targets"]))
+    known, page, count = [{"job": job, "at": time.time()}], os.urandom(6).hex(), 0
+    while not done.is_set():
+        asked = {"data": [known, None, None], "fn_index": tick, "session_hash": page}
+        (await client.post("/gradio_api/run/predict", json=asked)).raise_for_status()
+        count += 1
+        await asyncio.sleep(1)
+    return count
+
+
 async def ask_health(client: httpx.AsyncClient, done: asyncio.Event) -> list[float]:
     """The seconds that each answer took, ten a second."""
     took = []
@@ -119,7 +132,9 @@ async def ask_health(client: httpx.AsyncClient, done: asyncio.Event) -> list[flo
     return took
 
 
-async def watch(url: str, job: str, readers: int, followers: int, pause_s: float) -> tuple[int, int, list[float]]:
+async def watch(
+    url: str, job: str, readers: int, followers: int, pages: int, pause_s: float
+) -> tuple[int, int, list[float]]:
     """Watch the job to its end: answers, events, and how long /healthz took each time."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
@@ -127,12 +142,13 @@ async def watch(url: str, job: str, readers: int, followers: int, pause_s: float
         health = asyncio.ensure_future(ask_health(client, done))
         delays = [pause_s * i / max(1, readers) for i in range(readers)]
         reading = [asyncio.ensure_future(read(client, job, pause_s, delay, done)) for delay in delays]
+        reading += [asyncio.ensure_future(look(client, job, done)) for _ in range(pages)]
         events = await asyncio.gather(*(follow(client, job) for _ in range(max(1, followers))))
         done.set()
         return sum(await asyncio.gather(*reading)), sum(events), await health
 
 
-def measure(readers: int, followers: int, pause_s: float, steps: int) -> Watching:
+def measure(readers: int, followers: int, pages: int, pause_s: float, steps: int) -> Watching:
     """Make a job alone and one with watchers, and compare."""
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, pid):
         inputs = [write_portrait(Path(name) / "face.png"), write_voice(Path(name) / "voice.wav", 1)]
@@ -142,7 +158,7 @@ def measure(readers: int, followers: int, pause_s: float, steps: int) -> Watchin
             job = client.predict(*map(handle_file, inputs), steps=steps, api_name="/submit")
             before, began = cpu_s(pid), time.monotonic()
             with ThreadPoolExecutor(1) as thread:  # this one may have an event loop
-                watched = watch(url, job, watching * readers, watching * followers, pause_s)
+                watched = watch(url, job, watching * readers, watching * followers, watching * pages, pause_s)
                 seen = thread.submit(asyncio.run, watched).result()
             cpu.append(cpu_s(pid) - before)
             took.append(time.monotonic() - began)
@@ -155,6 +171,9 @@ def measure(readers: int, followers: int, pause_s: float, steps: int) -> Watchin
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--pause", type=float, default=5.0, help="seconds between two questions of a reader")
+    parser.add_argument("--readers", type=int, default=READERS)
+    parser.add_argument("--followers", type=int, default=FOLLOWERS)
+    parser.add_argument("--pages", type=int, default=0, help="open pages, which look once a second")
     parser.add_argument("--steps", type=int, default=40, help="of the job, a second each")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -162,4 +181,9 @@ if __name__ == "__main__":
     if options.serve:
         serve(options.serve, options.folder)
     else:
-        print(json.dumps(asdict(measure(READERS, FOLLOWERS, options.pause, options.steps)), indent=1))
+        print(
+            json.dumps(
+                asdict(measure(options.readers, options.followers, options.pages, options.pause, options.steps)),
+                indent=1,
+            )
+        )

@@ -1,6 +1,7 @@
 """The whole story of a video on the page, on a wide screen and on a phone, and whether everybody can use it."""
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DiskFull
+from pipeline.events import ModelState
 from pipeline.media.video import join_clips, write_clip
 
 from .conftest import Served
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 Visit = Callable[..., "Page"]
+Prepare = Callable[[Callable[[ModelState], None]], PacedModel]
 WIDTHS = (1280, 390)
 SERIOUS = ("serious", "critical")
 
@@ -240,7 +243,11 @@ def test_nobody_is_kept_out(
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#plan .wrong")).to_be_visible()
     assert faults_of(page, node_modules) == []
-    generate(page, portrait, long_voice)
+    upload(page, portrait, long_voice)
+    page.get_by_label("Trim audio to selection").click()
+    expect(page.get_by_role("button", name="Trim", exact=True)).to_be_visible()
+    assert faults_of(page, node_modules) == []
+    page.get_by_role("button", name="Generate").click()
     served.model.let(2)
     expect(page.locator("#job .becoming")).to_be_visible()
     assert faults_of(page, node_modules) == []
@@ -250,14 +257,35 @@ def test_nobody_is_kept_out(
     assert faults_of(page, node_modules) == []
 
 
+def downloading_first(prepare: Prepare, arrived: threading.Event) -> Prepare:
+    """What asks before the model is downloaded, downloads until it has `arrived`, and then does what `prepare` does."""
+
+    def prepared(report: Callable[[ModelState], None]) -> PacedModel:
+        report(ModelState("asking", "script", bytes_total=45_700_000_000, message="It is a download into /models."))
+        report(ModelState("downloading", "script", 12_300_000_000, 45_700_000_000, 85e6, 393.0, "a.safetensors", 2))
+        assert arrived.wait(60)
+        return prepare(report)
+
+    return prepared
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out_where_things_go_wrong(
     serve: Callable[..., Served], visit: Visit, node_modules: Path, portrait: Path, voice: Path, scheme: str
 ) -> None:
-    model = PacedModel()
+    model, arrived = PacedModel(), threading.Event()
     model.error = DiskFull("The disk is full.")
     model.let_all()
-    page = visit(serve(failing_once(model)).url, width=390, color_scheme=scheme, reduced_motion="reduce")
+    get = downloading_first(failing_once(model), arrived)
+    page = visit(serve(get).url, width=390, color_scheme=scheme, reduced_motion="reduce")
+    ask = page.get_by_role("button", name="Download 45.7 GB")
+    expect(ask).to_be_visible()
+    assert faults_of(page, node_modules) == []
+    ask.click()
+    expect(page.locator("#model")).to_contain_text("12.3 of 45.7 GB")
+    expect(ask).to_be_hidden()
+    assert faults_of(page, node_modules) == []
+    arrived.set()
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     generate(page, portrait, voice)
     expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
