@@ -248,6 +248,7 @@ def test_nobody_is_kept_out(
     expect(page.get_by_role("button", name="Trim", exact=True)).to_be_visible()
     assert faults_of(page, node_modules) == []
     page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#job")).to_contain_text("Drawing the frames")
     served.model.let(2)
     expect(page.locator("#job .becoming")).to_be_visible()
     assert faults_of(page, node_modules) == []
