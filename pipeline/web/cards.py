@@ -59,6 +59,8 @@ SETTING_NAMES = {
     "frames_per_clip": "Frames per clip",
     "sync_lead_frames": "Sync lead",
     "first_frame": "First frame",
+    "speed": "Speed",
+    "guidance_share": "Share of steps with guidance",
 }
 ALWAYS_SHOWN = ("prompt", "max_area", "steps", "guidance", "seed")
 

@@ -1,12 +1,12 @@
 """The form: portrait, audio, prompt and a preset, and all other settings folded away."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 from gradio.components.base import Component
 
-from pipeline.request import SIZES
+from pipeline.request import SIZES, Speed
 from pipeline.web.presets import HIGH, PREVIEW, STANDARD
 
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
@@ -60,6 +60,13 @@ def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
         solvers = ["unipc", "dpm++"]
         inputs["solver"] = gr.Dropdown(solvers, value=defaults["solver"], label="Solver", info="unipc is the usual one")
         inputs["shift"] = number("shift", "Shift", "0.1 to 20", step=0.1)
+    with gr.Row():
+        inputs["speed"] = gr.Dropdown(
+            list(get_args(Speed)), value=defaults["speed"], label="Speed", info="All but exact change the picture"
+        )
+        inputs["guidance_share"] = number(
+            "guidance_share", "Share of steps with guidance", "0 to 1; less is faster", step=0.1
+        )
     with gr.Row():
         inputs["max_clips"] = _optional_number("Most clips", "Empty for as many as needed")
         inputs["frames_per_clip"] = number("frames_per_clip", "Frames per clip", "4, 8, ... 160", precision=0, step=4)

@@ -29,7 +29,7 @@ NAMES = (
     *("portrait", "audio", "prompt", "negative_prompt", "size", "steps", "guidance", "shift", "solver", "seed"),
     *("max_clips", "audio_start", "audio_duration", "pose_video", "first_frame"),
 )  # of the values, in the order in which the API takes them
-MORE_NAMES = (*NAMES, "frames_per_clip", "sync_lead_frames")  # what the page offers besides
+MORE_NAMES = (*NAMES, "frames_per_clip", "sync_lead_frames", "speed", "guidance_share")  # what the page offers besides
 INTERNAL_ERROR = "Something went wrong inside the program; its log says what. Try again, or tell whoever runs it."
 
 
