@@ -15,7 +15,7 @@ from assets.sample_model.training.voices import RATE, speak
 SEED = 2000
 SILENCE_S = 0.3  # before the first word, which the mouth might miss otherwise
 EXAMPLES = (
-    (17, SQUARE, "en-us+m6", 170, 60, "Hello! I was drawn by a program. I hear you, and my mouth follows."),
+    (17, SQUARE, "en-us+m6", 182, 60, "Hello! I was drawn by a program. I hear you, and my mouth follows."),
     (16, SQUARE, "de+f5", 140, 40, "Guten Tag. Ich bin nur gezeichnet, aber ich rede gern. Hören Sie mir kurz zu?"),
     (22, UPRIGHT, "en-gb-scotland+f5", 150, 70, "Give me your own picture and your own voice, and a larger model will "
      "do the same for you. It only takes a little patience, and a good graphics card."),
