@@ -19,9 +19,10 @@ from pipeline.request import LATENT_STRIDE, MOTION_FRAMES, ClipPlan, GenerationR
 PATCH_PIXELS = 256  # of the output, 16 x 16, that one token of a latent frame stands for
 MEMORY_LATENTS = 1 + MOTION_FRAMES // LATENT_STRIDE
 MEMORY_TOKENS = 1 + 1 / 4 + 4 / 16  # of the motion memory, in latent frames: near, middle and far
-# A step's time grows with its tokens, some of it (attention) with their square: this power lies within 10 % of both
-# together from 480p to 720p with the 14B model's widths, and of what the sample model takes.
-GROWTH = 1.5
+# At so many tokens attention, which grows with their square, takes as much as all else, which grows with their number:
+# three times the 14B model's width and once its feed-forward's. Sizes of the sample model lie far below, where its
+# steps do grow about with the number (128 to 192 pixels: with its power of 1.5).
+EVEN_TOKENS = 3 * 5120 + 13824
 ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding it does, about
 
 
@@ -69,7 +70,7 @@ def _measured(
     firsts = [spans["denoise", clip] for clip in clips]
     others = [spans["steps", clip] / max(1, request.steps - 1) for clip in clips]
     steps = firsts if request.steps == 1 else others
-    work = [passes(request) * clip_tokens(request, plan, clip) ** GROWTH for clip in clips]
+    work = [step_work(request, plan, clip) for clip in clips]
     pixels = plan.height * plan.width
     return Measured(
         maker=maker,
@@ -110,8 +111,8 @@ def _nearest(request: GenerationRequest, plan: ClipPlan, known: list[Measured]) 
 
 def _clips_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip_s: float) -> Iterator[float]:
     for clip in range(1, plan.clips + 1):
-        amount = request.steps * passes(request) * clip_tokens(request, plan, clip) ** GROWTH
-        yield clip_s + amount * judge.step_s + _rest_s(request, plan, judge, clip)
+        steps_s = request.steps * step_work(request, plan, clip) * judge.step_s
+        yield clip_s + steps_s + _rest_s(request, plan, judge, clip)
 
 
 def _rest_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip: int) -> float:
@@ -123,6 +124,12 @@ def _rest_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip: i
 def passes(request: GenerationRequest) -> int:
     """Passes of the transformer for each step."""
     return 2 if request.guidance > 1 else 1
+
+
+def step_work(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
+    """What a step of `clip` (from 1) takes, in passes of the transformer with one token."""
+    tokens = clip_tokens(request, plan, clip)
+    return passes(request) * tokens * (1 + tokens / EVEN_TOKENS)
 
 
 def clip_tokens(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:

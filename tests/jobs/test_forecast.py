@@ -78,8 +78,12 @@ def test_steps_guidance_and_clips_each_count():
 
 def test_time_grows_faster_than_the_pixels_that_are_planned():
     known = [measure(REQUEST, journal(JOB))]
-    larger = expected_s(REQUEST, replace(PLAN, height=128, width=128), known)
-    assert 4 < larger / expected_s(REQUEST, PLAN, known) < 8
+    smaller, larger = (
+        expected_s(REQUEST, replace(PLAN, height=height, width=width), known)
+        for height, width in ((448, 832), (704, 1280))
+    )
+    pixels = 704 * 1280 / (448 * 832)
+    assert 1.3 * pixels < larger / smaller < pixels**2
 
 
 def test_the_job_nearest_in_size_is_the_judge_and_the_newest_of_those():
