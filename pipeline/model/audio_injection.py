@@ -76,5 +76,6 @@ class AudioInjector(nn.Module):
     def forward(self, noisy: torch.Tensor, tokens: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """What is added to `noisy` (B, F * rows * columns, D), from `tokens` (B, F, 5, D) and `vectors` (B, F, D)."""
         frames = noisy.unflatten(1, (tokens.shape[1], -1)).flatten(0, 1)
-        normed = self.norm(frames, temb=vectors.flatten(0, 1)).to(tokens.dtype)
-        return self.attn(normed, tokens.flatten(0, 1)).reshape(noisy.shape)
+        shift, scale = self.norm.linear(self.norm.silu(vectors.flatten(0, 1)))[:, None].chunk(2, dim=2)
+        normed = self.norm.norm(frames).mul_(1 + scale).add_(shift)  # as the norm itself does it, in fewer passes
+        return self.attn(normed.to(tokens.dtype), tokens.flatten(0, 1)).reshape(noisy.shape)

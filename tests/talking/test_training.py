@@ -12,7 +12,7 @@ from assets.sample_model.training.clips import Clip
 from assets.sample_model.training.plain_start import make_transformer
 from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.train_decoder import make_latents
-from assets.sample_model.training.train_transformer import PatchConv3d, changes
+from assets.sample_model.training.train_transformer import PatchConv3d, Window, changes, flow_loss, make_student
 from assets.sample_model.training.train_vae import make_vae
 
 
@@ -83,3 +83,19 @@ def test_the_decoder_learns_from_latents_that_the_transformer_makes() -> None:
     clip = Clip(portrait, portrait.repeat(1, 8, 1, 1), torch.ones(16, 16), scene=0, first=0)
     made = make_latents(make_transformer().eval(), clip, torch.randn(25, 32, 32), 0, np.random.default_rng(0))
     assert (made - portrait).square().mean() < 0.1
+
+
+def test_every_part_of_the_transformer_that_is_to_learn_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    student = make_student()
+    window = Window(
+        latents=torch.randn(1, 16, 2, 16, 16),
+        portrait=torch.randn(1, 16, 1, 16, 16),
+        motion=torch.randn(1, 16, 19, 16, 16),
+        audio=torch.randn(1, 25, 32, 8),
+        movement=torch.rand(8, 2),
+        weight=torch.ones(16, 16),
+    )
+    flow_loss(student, window, np.random.default_rng(0))[0].backward()
+    without = [name for name, weight in student.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not without
