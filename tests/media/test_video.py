@@ -224,7 +224,7 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
 
 def test_sound_that_cannot_be_read_is_told_and_leaves_nothing(tmp_path: Path, clips: list[Path]) -> None:
     (tmp_path / "voice.wav").write_text("no sound")
-    with pytest.raises(InvalidRequest, match=r"'voice\.wav' cannot be read as sound"):
+    with pytest.raises(InvalidRequest, match=r"'voice\.wav' cannot be read as audio"):
         join_clips(clips, tmp_path / "voice.wav", 0, SECONDS, tmp_path / "result.mp4", {})
     assert os.listdir(tmp_path) == ["voice.wav"]
 
