@@ -5,6 +5,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import nn
 
+from pipeline.model.ring_attention import is_ring, ring_attention
+
 
 class RMSNorm(nn.RMSNorm):
     """x / sqrt(mean(x^2) + eps) * weight, rounded as Wan rounds it, in half the passes that PyTorch makes on a CPU."""
@@ -40,14 +42,18 @@ class RotaryAttnProcessor:
         value = attn.to_v(context).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             query, key = rotate(query, *rotary_emb), rotate(key, *rotary_emb)
-        output = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config if encoder_hidden_states is None else None,
-        )
+        shared = self._parallel_config if encoder_hidden_states is None else None
+        if is_ring(shared):
+            output = ring_attention(query, key, value, shared)
+        else:
+            output = dispatch_attention_fn(
+                query,
+                key,
+                value,
+                attn_mask=attention_mask,
+                backend=self._attention_backend,
+                parallel_config=shared,
+            )
         return attn.to_out[0](output.flatten(2, 3).type_as(query))
 
 

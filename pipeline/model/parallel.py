@@ -2,7 +2,9 @@
 
 The tokens of a pass are shared out. Of the noisy tokens every process takes some places of all latent frames, so that
 the speech of a frame finds tokens of it everywhere, and the border to the other tokens needs no care; of those it takes
-a stretch. In self-attention diffusers brings them together (Ulysses), whether or not the processes divide the tokens.
+a stretch. In self-attention diffusers brings them together, whether or not the processes divide the tokens: where they
+divide the heads, each attends with some heads to all tokens (Ulysses); where they do not, each attends with its tokens
+to those of one after the other (a ring), which has no heads to fill up.
 A pass for both halves of the guidance goes to half of the processes each, which then have nothing to exchange but the
 results. Only the leader has a page, a queue or a recipe; the others wait for passes to take part in.
 """
@@ -29,6 +31,7 @@ from pipeline.errors import InvalidSetting
 from pipeline.model.loading import Changes, load_changed_transformer
 from pipeline.model.placement import Placement
 from pipeline.model.quantization import KINDS
+from pipeline.model.ring_attention import is_ring
 from pipeline.model.transformer import ClipConditions, SpeechToVideoTransformer
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,11 @@ class Share:
     """Which processes work on the same tokens: all, or those of one half of the guidance; None where one is alone."""
 
     config: ParallelConfig | None
+
+    @property
+    def way(self) -> str:
+        """How the processes attend together."""
+        return "alone" if self.config is None else "ring" if is_ring(self.config) else "Ulysses"
 
     def own(self, noisy: torch.Tensor, clip: ClipConditions) -> tuple[torch.Tensor, ClipConditions]:
         """This process's part of the `noisy` tokens (B, L, D), and `clip` with its part of the others and places."""
@@ -82,9 +90,15 @@ class Crew:
     def __init__(self, transformer: SpeechToVideoTransformer, device: torch.device):
         self.transformer, self.device = transformer, device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._whole = _share(self.device, 1, self.size)
-        self._half = _share(self.device, 2, self.size // 2) if self.size % 2 == 0 else None
+        heads = transformer.config.num_attention_heads
+        self._whole = _share(self.device, 1, self.size, heads)
+        self._half = _share(self.device, 2, self.size // 2, heads) if self.size % 2 == 0 else None
         self._clips: deque[ClipConditions] = deque(maxlen=KNOWN_CLIPS)
+
+    @property
+    def way(self) -> str:
+        """How all processes attend together where a pass is for all of them."""
+        return self._whole.way
 
     def __call__(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
         """What the transformer gives, computed by all. For the leader: the others are told to take part."""
@@ -146,7 +160,7 @@ def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placeme
     _tell(str(folder), placement.dtype, placement.device.type, changes)
     atexit.register(_end)
     crew = Crew(transformer, placement.device)
-    log.info("%d processes compute together.", crew.size)
+    log.info("%d processes compute together (%s).", crew.size, crew.way)
     return crew
 
 
@@ -181,15 +195,17 @@ def _end() -> None:
     dist.destroy_process_group()
 
 
-def _share(device: torch.device, groups: int, degree: int) -> Share:
-    """Groups of `degree` processes, one after the other; the share of this one's."""
+def _share(device: torch.device, groups: int, degree: int, heads: int) -> Share:
+    """Groups of `degree` processes, one after the other, for a transformer of `heads`; the share of this one's."""
     if degree == 1:
         return Share(None)
-    ranks = torch.arange(groups * degree).view(groups, 1, degree)
+    ring, ulysses = (1, degree) if heads % degree == 0 else (degree, 1)
+    ranks = torch.arange(groups * degree).view(groups, ring, ulysses)
     mesh = DeviceMesh(device.type, ranks, mesh_dim_names=("guidance", "ring", "ulysses"))["ring", "ulysses"]
-    config = ParallelConfig(
-        context_parallel_config=ContextParallelConfig(ulysses_degree=degree, ulysses_anything=True, mesh=mesh)
+    context = ContextParallelConfig(
+        ring_degree=ring, ulysses_degree=ulysses, ring_anything=ring > 1, ulysses_anything=ulysses > 1, mesh=mesh
     )
+    config = ParallelConfig(context_parallel_config=context)
     config.setup(dist.get_rank(), dist.get_world_size(), device, mesh=mesh)
     return Share(config)
 

@@ -1,6 +1,6 @@
-"""A program for torchrun: the same passes alone and together; prints how far they lie apart.
+"""A program for torchrun: the same passes alone and together; prints how far they lie apart, and which way it went.
 
-Arguments: latent frames, rows and columns, and with how many samples at once.
+Arguments: latent frames, rows and columns, with how many samples at once, and how many attention heads.
 """
 
 import os
@@ -15,8 +15,8 @@ from pipeline.model.transformer import stacked
 from tests.model.small import small_transformer
 
 torch.set_num_threads(1)
-FRAMES, ROWS, COLUMNS, SAMPLES = map(int, sys.argv[1:])
-small = partial(small_transformer, heads=3, layers=3, hearing=(0, 2))  # heads that two processes do not divide
+FRAMES, ROWS, COLUMNS, SAMPLES, HEADS = map(int, sys.argv[1:])
+small = partial(small_transformer, heads=HEADS, layers=3, hearing=(0, 2))
 
 
 @torch.inference_mode()
@@ -38,6 +38,7 @@ def main() -> None:
         for _ in range(2):
             farthest = max(farthest, float((crew(noise, time, clip) - alone(noise, time, clip)).abs().max()))
     print("FARTHEST", farthest, "of", float(alone(noise, time, clip).abs().mean()))
+    print("WAY", crew.way)
     dist.broadcast_object_list([None], src=0)
 
 

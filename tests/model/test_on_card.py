@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline.machine import SMALLEST_CARD_BYTES
 from pipeline.model.loading import Components, load_components
 from pipeline.model.placement import OFFLOAD_BYTES, Placement, plan_for
+from pipeline.model.ring_attention import attend_with_sums
 from pipeline.model.video_latents import decode_video, encode_video
 
 from .golden import CHECKPOINT
@@ -58,6 +59,15 @@ def test_all_parts_work_together_on_a_card_in_bfloat16(on_card: tuple[Components
     assert {x.dtype for x in (heard[-1], reference, motion, flow, *pixels)} == {torch.float32}
     assert {x.dtype for x in (text, conditions.text, conditions.audio_tokens)} == {torch.bfloat16}
     assert {x.dtype for x in (conditions.other_tokens, conditions.pose_tokens, *conditions.rotary)} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_a_ring_joins_has_its_shapes_and_dtypes_on_a_card(dtype: torch.dtype) -> None:
+    with torch.inference_mode(), FakeTensorMode():
+        query, key = (torch.zeros(2, tokens, 3, 128, device=CARD, dtype=dtype) for tokens in (77, 131))
+        out, sums = attend_with_sums(query, key, key)
+    assert (out.shape, out.dtype, out.device.type) == (query.shape, dtype, "cuda")
+    assert (sums.shape, sums.dtype, sums.device.type) == ((2, 77, 3), torch.float32, "cuda")
 
 
 def test_every_weight_of_a_block_is_used_by_its_own_module(golden_model) -> None:

@@ -34,13 +34,33 @@ def torchrun(processes: int, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("processes", "latents", "samples"),
-    [(2, "4x8x8", 1), (2, "3x10x10", 1), (2, "3x10x10", 2), (3, "2x8x8", 1)],
-    ids=["they divide the tokens", "they do not", "in the two halves of the guidance", "three"],
+    ("processes", "heads", "way", "latents", "samples"),
+    [
+        (2, 4, "Ulysses", "4x8x8", 1),
+        (2, 4, "Ulysses", "3x10x10", 1),
+        (3, 3, "Ulysses", "2x8x8", 1),
+        (2, 3, "ring", "4x8x8", 1),
+        (2, 3, "ring", "3x10x10", 1),
+        (3, 4, "ring", "3x10x10", 2),
+        (2, 3, "ring", "3x10x10", 2),
+    ],
+    ids=[
+        "they divide the heads and the tokens",
+        "they do not divide the tokens",
+        "three that divide the heads alone",
+        "they do not divide the heads",
+        "they divide neither",
+        "three that divide neither, both halves of the guidance at once",
+        "each has a half of the guidance",
+    ],
 )
-def test_several_processes_give_the_numbers_of_one(processes: int, latents: str, samples: int) -> None:
-    told = torchrun(processes, "tests/model/parallel_program.py", *latents.split("x"), str(samples))
+def test_several_processes_give_the_numbers_of_one(
+    processes: int, heads: int, way: str, latents: str, samples: int
+) -> None:
+    numbers = [*latents.split("x"), str(samples), str(heads)]
+    told = torchrun(processes, "tests/model/parallel_program.py", *numbers)
     assert float(told.split("FARTHEST")[1].split()[0]) < 1e-5
+    assert told.split("WAY")[1].split() == [way]
 
 
 def test_weights_that_the_others_would_not_round_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
