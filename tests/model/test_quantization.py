@@ -1,5 +1,6 @@
 """Weights in less memory work from end to end, and lie as near to the exact ones as their kind allows."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_the_command_line_makes_a_video_near_the_exact_one(
         assert main(["generate", f"--model={CHECKPOINT}", *files, f"--frames={made[-1]}", *options]) == 0
     exact, near = (np.load(path).astype(int) for path in made)
     assert 0 < np.abs(near - exact).mean() < 3  # of 255
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_a_row_of_zeros_stays_zeros(kind: str, transformer) -> None:
+    rounded = copy.deepcopy(transformer)
+    for one in (transformer, rounded):
+        with torch.no_grad():
+            one.blocks[0].attn2.to_out[0].weight[3] = 0
+    quantize_blocks(rounded, kind, ON_CPU.device)
+    assert 0 < distance(flow(rounded), flow(transformer)) < 0.05
 
 
 def test_a_kind_that_the_machine_cannot_compute_in_is_refused(transformer) -> None:
