@@ -20,8 +20,8 @@ PATCH_PIXELS = 256  # of the output, 16 x 16, that one token of a latent frame s
 MEMORY_LATENTS = 1 + MOTION_FRAMES // LATENT_STRIDE
 MEMORY_TOKENS = 1 + 1 / 4 + 4 / 16  # of the motion memory, in latent frames: near, middle and far
 # At so many tokens attention, which grows with their square, takes as much as all else, which grows with their number:
-# three times the 14B model's width and once its feed-forward's. Sizes of the sample model lie far below, where its
-# steps do grow about with the number (128 to 192 pixels: with its power of 1.5).
+# three times the 14B model's width and once its feed-forward's. The sample model's sizes lie far below: its steps grow
+# with less than the number at 64 pixels and with its power of 1.5 from 128 to 192, with the number on the whole.
 EVEN_TOKENS = 3 * 5120 + 13824
 ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding it does, about
 
