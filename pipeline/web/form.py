@@ -19,7 +19,13 @@ def build_inputs(defaults: dict[str, Any]) -> dict[str, Component]:
     """
     with gr.Row(elem_id="inputs"):
         portrait = gr.Image(
-            label="Portrait", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=280, buttons=[]
+            label="Portrait",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            height=280,
+            buttons=[],
+            elem_id="portrait",
         )
         audio = gr.Audio(
             label="Audio", type="filepath", sources=["upload", "microphone"], buttons=[], min_width=240, elem_id="audio"

@@ -28,9 +28,14 @@ def expect(locator: "Locator") -> Any:
 
 def upload(page: "Page", portrait: Path, voice: Path) -> None:
     """Fill in what has to be, and wait until its plan is told."""
-    page.locator("#inputs input[type=file]").nth(0).set_input_files(portrait)
-    page.locator("#inputs input[type=file]").nth(1).set_input_files(voice)
+    give(page, "portrait", portrait)
+    give(page, "audio", voice)
     expect(page.locator("#plan")).to_contain_text("of audio")
+
+
+def give(page: "Page", name: str, file: Path) -> None:
+    """Put `file` into the input `name`. It is found by name: the inputs of a page appear one by one, in any order."""
+    page.locator(f"#{name} input[type=file]").set_input_files(file)
 
 
 def generate(page: "Page", portrait: Path, voice: Path) -> None:
@@ -213,8 +218,8 @@ def test_a_wrong_file_is_told_in_one_sentence_where_the_plan_stands(
 ) -> None:
     (tmp_path / name).write_text("no sound" if name.startswith("text") else "")
     page = visit(served.url)
-    page.locator("#inputs input[type=file]").nth(0).set_input_files(portrait)
-    page.locator("#inputs input[type=file]").nth(1).set_input_files(tmp_path / name)
+    give(page, "portrait", portrait)
+    give(page, "audio", tmp_path / name)
     wrong = page.locator("#plan .wrong")
     expect(wrong).to_contain_text("audio")
 

@@ -11,7 +11,7 @@ from pipeline.web.upload_room import NO_ROOM
 from tests.store.mounts import small_disk
 
 from .conftest import Served
-from .test_page import expect
+from .test_page import expect, give
 
 ROOM = 3_000_000  # the page keeps its examples there, too
 
@@ -66,6 +66,6 @@ def test_the_page_says_so(cramped: Served, visit: Callable[..., Any], tmp_path: 
     (tmp_path / "large.wav").write_bytes(b"0" * 2 * ROOM)
     page = visit(cramped.url)
 
-    page.locator("#inputs input[type=file]").nth(1).set_input_files(tmp_path / "large.wav")
+    give(page, "audio", tmp_path / "large.wav")
 
     expect(page.locator("body")).to_contain_text("There is no room for this file")
