@@ -6,7 +6,6 @@ stream), so a page behind whatever proxy, after whatever break, is right again a
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pipeline.web.endpoints import add_endpoints
 from pipeline.web.form import build_advanced, build_inputs, build_presets, example_pairs
 from pipeline.web.presets import presets
 from pipeline.web.studio import MORE_NAMES, Studio, told_to_user, uploaded_file
-from pipeline.web.view import BUSY_SECONDS, REMEMBERED_JOBS, KnownJob, View, known_jobs, look
+from pipeline.web.view import BUSY_SECONDS, REMEMBERED_JOBS, View, known_jobs, look
 
 TITLE = "Talking video"
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -51,6 +50,26 @@ SHOW_JOB = """() => {
 SHOW_FORM = '() => document.getElementById("inputs").scrollIntoView({behavior: "smooth", block: "nearest"})'
 ASK_TO_DELETE = '(shown, _) => [shown, confirm("Delete this video and all that is kept of it?")]'
 NOW = "(_, ...values) => [performance.now(), ...values]"
+# The jobs of a browser lie in its storage, where all its tabs find those of each other. A page that is shown inside
+# another may have no storage: its jobs are kept in the page itself then.
+STORED_JOBS = """((own) => {
+  try {
+    const stored = JSON.parse(localStorage.getItem("talking-video-jobs"));
+    return Array.isArray(stored) ? stored : own;
+  } catch {
+    return own;
+  }
+})"""
+WITH_JOBS = f"(own, ...values) => [{STORED_JOBS}(own), ...values]"
+REMEMBER = f"""(own, job) => {{
+  const known = {STORED_JOBS}(own);
+  if (!job || known.some((other) => other?.job === job)) return [known];
+  const jobs = [{{job, at: Date.now() / 1000}}, ...known].slice(0, {REMEMBERED_JOBS});
+  try {{
+    localStorage.setItem("talking-video-jobs", JSON.stringify(jobs));
+  }} catch {{}}
+  return [jobs];
+}}"""
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
 
@@ -86,10 +105,10 @@ class Page:
 
     def __init__(self, studio: Studio, blocks: gr.Blocks) -> None:
         self.studio = studio
-        self.jobs = gr.BrowserState([], storage_key="talking-video-jobs", secret="of this browser")
+        self.jobs = gr.JSON([], visible=False)  # of this browser, as far as this page has them
         self.shown = gr.State(None)  # what is steady of the View of this page
         self.laid_out = gr.State(None)  # the same, once the page has it
-        self.chosen = gr.State(None)  # the id of the job that its visitor wants to see
+        self.chosen = gr.Textbox(visible=False)  # the id of the job that its visitor wants to see
         self.turns = gr.State(Turns())  # of the plans
         self.asked = gr.Number(0, visible=False)  # when a plan was asked for
         self.timer = gr.Timer(BUSY_SECONDS)
@@ -171,13 +190,14 @@ class Page:
             filled.then(**planning).then(fn=None, js=SHOW_FORM)
 
     def _wire_result(self, blocks: gr.Blocks) -> None:
-        given = {"inputs": [self.jobs, *self.form.values()], "outputs": [self.jobs, self.chosen, self.plan]}
+        given = {"inputs": list(self.form.values()), "outputs": [self.chosen, self.plan]}
         submitted = [self.generate.click(self.submit, **given, **QUIET)]
         submitted.append(self.examples.load_input_event.then(self.submit, **given, **QUIET))
-        longer = {"inputs": [self.jobs, self.shown, self.more], "outputs": [self.said, self.jobs, self.chosen]}
+        longer = {"inputs": [self.shown, self.more], "outputs": [self.said, self.chosen]}
         submitted.append(self.more.upload(self.make_longer, **longer, **QUIET))
         for event in submitted:
-            event.then(**self._looking()).then(fn=None, js=SHOW_JOB)
+            kept = event.then(fn=None, inputs=[self.jobs, self.chosen], outputs=self.jobs, js=REMEMBER)
+            kept.then(**self._looking()).then(fn=None, js=SHOW_JOB)
         changed = [self.cancel.click(self.cancel_job, self.shown, **QUIET)]
         changed.append(self.delete.click(self.delete_job, [self.shown, self.sure], js=ASK_TO_DELETE, **QUIET))
         changed.append(self.go_on.click(self.studio.worker.go_on, **QUIET))
@@ -192,7 +212,8 @@ class Page:
 
     def _looking(self) -> dict[str, Any]:
         inputs = [self.jobs, self.chosen, self.laid_out]
-        return {"fn": self.refresh, "inputs": inputs, "outputs": [self.job, self.model, self.shown], **QUIET}
+        outputs = [self.job, self.model, self.shown]
+        return {"fn": self.refresh, "inputs": inputs, "outputs": outputs, "js": WITH_JOBS, **QUIET}
 
     def show_plan(self, asked: Any, turns: Turns, *values: Any) -> Any:
         """What the form comes to, unless it has changed meanwhile: fields change one by one, plans take a moment."""
@@ -219,26 +240,24 @@ class Page:
         values = presets(self.studio.defaults).get(str(name), {})
         return [_field(values, name) for name in ("size", "steps", "max_clips")]
 
-    def submit(self, stored: Any, *values: Any) -> tuple[Any, Any, Any]:
-        """Submit what the form says: the browser's jobs with the new one, which is chosen; or what is wrong."""
+    def submit(self, *values: Any) -> tuple[Any, Any]:
+        """Submit what the form says: the new job, which is chosen; or what is wrong."""
         given = dict(zip(self.form, values, strict=True))
         if not given["portrait"] or not given["audio"]:
-            return gr.skip(), gr.skip(), plan_error(FILES_MISSING)
+            return gr.skip(), plan_error(FILES_MISSING)
         try:
             with told_to_user():
-                job = self.studio.submit(given)
+                return self.studio.submit(given), gr.skip()
         except gr.Error as error:
-            return gr.skip(), gr.skip(), plan_error(error.message)
-        return _with_new(job, stored), job, gr.skip()
+            return gr.skip(), plan_error(error.message)
 
-    def make_longer(self, stored: Any, shown: View | None, audio: Any) -> list[Any]:
-        """Continue the video that is shown with the uploaded `audio`: the browser's jobs with the new one."""
+    def make_longer(self, shown: View | None, audio: Any) -> list[Any]:
+        """Continue the video that is shown with the uploaded `audio`: the new job, which is chosen."""
 
         def made() -> list[Any]:
-            job = self.studio.queue.continue_with(_job_of(shown), uploaded_file("audio", audio))
-            return [_with_new(job, stored), job]
+            return [self.studio.queue.continue_with(_job_of(shown), uploaded_file("audio", audio))]
 
-        return _or_said(made, 2)
+        return _or_said(made, 1)
 
     def use_again(self, shown: View | None) -> list[Any]:
         """Fill the form with what the job that is shown was made with."""
@@ -320,11 +339,6 @@ def _or_said(made: Callable[[], list[Any]], count: int) -> list[Any]:
             return ["", *made()]
     except gr.Error as error:
         return [plan_error(error.message), *[gr.skip()] * count]
-
-
-def _with_new(job: str, stored: Any) -> list[dict[str, Any]]:
-    jobs = [KnownJob(job, time.time()), *known_jobs(stored)]
-    return [asdict(job) for job in jobs[:REMEMBERED_JOBS]]
 
 
 def _job_of(shown: View | None) -> str:

@@ -282,6 +282,41 @@ def test_a_break_of_the_connection_is_got_over(served: Served, visit: Visit, por
     expect(page.locator("#job")).to_contain_text("Finished", timeout=30_000)
 
 
+def test_tabs_of_one_browser_see_each_others_videos_and_forget_none(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    served.model.let_all()
+    first = visit(served.url)
+    second = first.context.new_page()
+    second.goto(served.url)
+    for page in (first, second):
+        upload(page, portrait, voice)
+
+    for page in (first, second):
+        page.get_by_role("button", name="Generate").click()
+
+    for page in (first, second):
+        expect(page.locator("#history .entry")).to_have_count(2)
+    first.reload()
+    expect(first.locator("#history .entry")).to_have_count(2)
+
+
+def test_a_browser_that_stores_nothing_shows_what_was_made_in_this_page(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    served.model.let_all()
+    page = visit("about:blank")
+    page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no') }})")
+    page.goto(served.url)
+
+    generate(page, portrait, voice)
+    expect(page.locator("#history .entry")).to_have_count(1)
+    page.get_by_role("button", name="Generate").click()
+
+    expect(page.locator("#history .entry")).to_have_count(2)
+    expect(page.locator("#job")).to_contain_text("Finished")
+
+
 # On the page, however far it is scrolled.
 PLACE = "box => ({top: box.getBoundingClientRect().top + window.scrollY, height: box.offsetHeight})"
 
