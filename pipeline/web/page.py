@@ -123,7 +123,7 @@ class Page:
 
     def _build_top(self) -> None:
         with gr.Row(elem_id="top"):
-            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title", js_on_load=_script("labels.js", "clicks.js"))
+            gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title", js_on_load=_script("wording.js", "clicks.js"))
             self.model = gr.HTML(model_card(self.studio.worker.model_state, self.studio.entry), elem_id="model")
             self.go_on = gr.Button("Try again", visible=False, elem_id="go-on", min_width=120, scale=0)
         if self.studio.entry.notice:

@@ -230,6 +230,21 @@ def test_a_wrong_file_is_told_in_one_sentence_where_the_plan_stands(
     assert served.studio.queue.all() == []
 
 
+def test_a_file_of_another_kind_is_refused_in_plain_words(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    page = visit(served.url)
+    expect(page.locator("#model")).to_contain_text("Ready")  # all of the page is there
+    said = page.locator("[data-testid=toast-text]")
+
+    give(page, "audio", portrait)
+    expect(said.filter(has_text="audio")).to_have_text("This is not audio: my face.png")
+    give(page, "portrait", voice)
+    expect(said.filter(has_text="picture")).to_have_text("This is not a picture: my voice.wav")
+
+    upload(page, portrait, voice)
+
+
 def test_a_wrong_number_is_told_at_once_and_again_on_generate(
     served: Served, visit: Visit, portrait: Path, voice: Path
 ) -> None:
