@@ -251,16 +251,16 @@ def _gallery_button(entry: GalleryEntry, chosen: bool) -> str:
 
 
 def plan_line(planned: PlannedRequest, expected_work_s: float | None) -> str:
-    """What a request comes to, what the model sees of the portrait, and what may disappoint."""
+    """What a request comes to, what the model sees of the portrait, and what may disappoint.
+
+    The time has a line of its own, known or not: nothing moves when it becomes known.
+    """
     plan = planned.plan
     size = f"{plan.width}x{plan.height}"
     text = f"{planned.audio.seconds:.1f} s of audio: {_clips(plan.clips)}, {size}, {plan.frames} frames"
-    if expected_work_s is None:
-        text += "; how long that takes is known after the first video"
-    else:
-        text += f"; it takes about {duration(expected_work_s)}"
+    time = "not known yet" if expected_work_s is None else f"about {duration(expected_work_s)}"
     hints = "".join(f"<li>{escape(hint)}</li>" for hint in planned.hints)
-    words = f'<div class="words"><p>{text}</p>{f"<ul>{hints}</ul>" if hints else ""}</div>'
+    words = f'<div class="words"><p>{text}</p><p>Time: {time}</p>{f"<ul>{hints}</ul>" if hints else ""}</div>'
     return f'<div class="plan">{_crop_figure(planned)}{words}</div>'
 
 

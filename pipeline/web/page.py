@@ -108,6 +108,8 @@ class Page:
         self.jobs = gr.JSON([], visible=False)  # of this browser, as far as this page has them
         self.shown = gr.State(None)  # what is steady of the View of this page
         self.laid_out = gr.State(None)  # the same, once the page has it
+        # Whether the job that is shown has: what it measured makes plans better. A state would tell no changes.
+        self.ended = gr.Checkbox(visible="hidden")
         self.chosen = gr.Textbox(visible=False)  # the id of the job that its visitor wants to see
         self.turns = gr.State(Turns())  # of the plans
         self.asked = gr.Number(0, visible=False)  # when a plan was asked for
@@ -179,7 +181,7 @@ class Page:
         measured = [field.change for name, field in self.form.items() if name not in ("prompt", "negative_prompt")]
         inputs = [self.asked, self.turns, *fields]
         planning = {"fn": self.show_plan, "inputs": inputs, "outputs": self.plan, "js": NOW, **QUIET}
-        gr.on(measured, **planning)
+        gr.on([*measured, self.ended.change], **planning)
         preset = [self.form[name] for name in ("size", "steps", "max_clips")]
         self.preset.input(self.take_preset, self.preset, preset, **QUIET).then(**planning)
         gr.on([field.input for field in preset], lambda: None, None, self.preset, **QUIET)
@@ -207,7 +209,7 @@ class Page:
             event.then(**self._looking())
         gr.on([blocks.load, self.timer.tick], **self._looking())
         steady = [self.idle, self.stay, self.go_on, self.cancel, self.again, self.delete, self.more, self.download]
-        steady += [self.settings, self.history, self.timer, self.laid_out]
+        steady += [self.settings, self.history, self.timer, self.ended, self.laid_out]
         self.player.select(lay_out, [self.shown, self.laid_out], steady, **QUIET)
 
     def _looking(self) -> dict[str, Any]:
@@ -325,6 +327,7 @@ def lay_out(view: View, laid_out: View | None) -> list[Any]:
         update("settings", str),
         update("history", str),
         update("next_look_s", lambda seconds: gr.update(value=seconds)),
+        update("ended", bool),
         view,
     ]
 

@@ -89,16 +89,15 @@ def test_a_question_is_no_bar_and_a_download_that_stands_still_says_why() -> Non
     assert 'aria-valuenow="50"' in stalled
 
 
-def test_the_plan_is_one_line_and_its_hints() -> None:
+def test_the_plan_says_what_is_made_in_what_time_and_what_may_disappoint() -> None:
     plan = ClipPlan(height=448, width=832, frames=119, clips=2, frames_per_clip=80, warm_up_frames=3, lead_frames=3)
 
     line = plan_line(PlannedRequest(plan, ("The audio is silent.",), FACTS, b"jpeg", CROP), 61.0)
 
-    assert (
-        text_of(line) == "7.4 s of audio: 2 clips, 832x448, 119 frames; it takes about 1 min 1 s The audio is silent."
-    )
+    made = "7.4 s of audio: 2 clips, 832x448, 119 frames"
+    assert text_of(line) == f"{made} Time: about 1 min 1 s The audio is silent."
     unknown = plan_line(PlannedRequest(plan, (), FACTS, b"jpeg", CROP), None)
-    assert text_of(unknown).endswith("119 frames; how long that takes is known after the first video")
+    assert text_of(unknown).endswith(f"{made} Time: not known yet")
 
 
 def test_the_plan_shows_what_the_model_sees_of_the_portrait() -> None:

@@ -103,6 +103,18 @@ def show_first_clip(served: Served, page: "Page", portrait: Path, voice: Path) -
     return page.locator("#video video")
 
 
+def test_the_plan_says_how_long_it_takes_as_soon_as_that_is_known(
+    served: Served, visit: Visit, portrait: Path, voice: Path
+) -> None:
+    page = visit(served.url)
+    generate(page, portrait, voice)
+    expect(page.locator("#plan")).to_contain_text("Time: not known yet")
+
+    served.model.let_all()
+
+    expect(page.locator("#plan")).to_contain_text("Time: about")
+
+
 def test_a_video_that_is_watched_is_left_alone_until_there_is_more_of_it(
     served: Served, visit: Visit, portrait: Path, long_voice: Path
 ) -> None:
