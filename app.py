@@ -1,4 +1,4 @@
-"""The program: reads its settings, starts the queue and the worker, and serves the page until it is told to end."""
+"""The program: reads its settings, starts the queue and the workers, and serves the page until it is told to end."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def listening(host: str, port: int) -> socket.socket:
 def serve(start: Start, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
     from pipeline.idle_stop import idle_stop_of
-    from pipeline.jobs.worker import Worker
+    from pipeline.jobs.team import Team
     from pipeline.web.site import build_server, build_site
     from pipeline.web.studio import Studio
 
@@ -73,9 +74,9 @@ def serve(start: Start, door: socket.socket) -> None:
             raise
         start = elsewhere(start, error)
         access, queue = kept_in(start.folder, settings)
-    worker = Worker(queue, lambda report: prepare(start, report))
-    idle = idle_stop_of(settings, queue, worker) if start.trouble is None else None
-    site = build_site(Studio(queue, worker, start.entry, idle), access)
+    team = Team(queue, [partial(prepare, start, worker) for worker in range(settings.workers)])
+    idle = idle_stop_of(settings, queue, team) if start.trouble is None else None
+    site = build_site(Studio(queue, team, start.entry, idle), access)
     logging.info("The page is on %s", public_url(settings))
     build_server(site).run(sockets=[door])
 
@@ -90,12 +91,13 @@ def kept_in(folder: Path, settings: Settings) -> tuple[tuple[str, str] | None, "
     return access, queue
 
 
-def prepare(start: Start, report: Callable[[ModelState], None]) -> object:
-    """Get the model, if this machine can serve it; on the worker's thread, for it imports torch."""
+def prepare(start: Start, worker: int, report: Callable[[ModelState], None]) -> object:
+    """Get the model of number `worker` (from 0), if this machine can serve it; on its thread, for it imports torch."""
     require_machine(start, report)
     from pipeline.preparation import prepare_model
 
-    return prepare_model(start.entry, start.settings, report, ask_first=asks_first(start.settings))
+    ask_first, workers = asks_first(start.settings), start.settings.workers
+    return prepare_model(start.entry, start.settings, report, ask_first=ask_first, worker=worker, workers=workers)
 
 
 if __name__ == "__main__":

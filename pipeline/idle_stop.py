@@ -20,6 +20,7 @@ from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.jobs.queue import JobQueue
+    from pipeline.jobs.team import Team
     from pipeline.jobs.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def stop_pod(pod: Pod) -> None:
         raise UserError(f"RunPod did not stop the pod (status {answer.status_code}): stop it in RunPod's console.")
 
 
-def has_work(queue: "JobQueue", worker: "Worker") -> bool:
+def has_work(queue: "JobQueue", worker: "Worker | Team") -> bool:
     """Whether a job waits or is done, or the model is on its way."""
     on_its_way = worker.model_state.state in ("checking", "waiting", "downloading", "loading")
     return on_its_way or any(status.state not in ENDED for status in queue.all())
@@ -134,7 +135,7 @@ class IdleStop:
             logger.exception("The pod runs on without work")
 
 
-def idle_stop_of(settings: Settings, queue: "JobQueue", worker: "Worker") -> IdleStop | None:
+def idle_stop_of(settings: Settings, queue: "JobQueue", worker: "Worker | Team") -> IdleStop | None:
     """What stops this pod when `queue` and `worker` have had nothing to do for IDLE_STOP_MINUTES, if that is set.
 
     Raises InvalidSetting.

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import InvalidSetting
 from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for, gguf_entry, with_weights_from
 from pipeline.store.locations import APPLICATION, can_be_written, standard_places
@@ -68,6 +69,40 @@ def look_at_gpu() -> Gpu:
         return Gpu(found)
     last_line = (told.stderr.strip().splitlines() or [f"it ended with status {told.returncode}"])[-1]
     return Gpu(found, last_line)
+
+
+def usable_cards() -> int:
+    """How many cards programs may use here: CUDA_VISIBLE_DEVICES can leave some out."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return len(cards())
+    return min(len(cards()), sum(not name.startswith("-") for name in named.replace(",", " ").split()))
+
+
+def require_room_for(workers: int, cards: int) -> None:
+    """Raise InvalidSetting where so many workers have not a card each; without cards any number works."""
+    if 0 < cards < workers:
+        raise InvalidSetting(
+            f"WORKERS={workers} cannot be used: each worker needs a card of its own, and this machine has {cards}."
+        )
+
+
+def check_workers(settings: Settings) -> None:
+    """Raise InvalidSetting where this start cannot have several workers, if it is to have some."""
+    workers = settings.workers
+    if workers == 1:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InvalidSetting(
+            f"WORKERS={workers} cannot be used under torchrun, which has all cards work on one job: "
+            "leave WORKERS out, or start the program without torchrun."
+        )
+    if settings.compile == "on":
+        raise InvalidSetting(
+            f"WORKERS={workers} cannot be used with COMPILE=on, for blocks cannot be compiled while others work: "
+            "leave one of the two out."
+        )
+    require_room_for(workers, usable_cards())
 
 
 def is_follower() -> bool:

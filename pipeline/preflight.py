@@ -20,7 +20,15 @@ from runpy import run_path
 from pipeline.errors import InvalidSetting, ModelUnavailable, UserError
 from pipeline.events import ModelState
 from pipeline.idle_stop import this_pod
-from pipeline.machine import SMALLEST_CARD_BYTES, Gpu, is_hosted, look_at_gpu, output_folder, served_entry
+from pipeline.machine import (
+    SMALLEST_CARD_BYTES,
+    Gpu,
+    check_workers,
+    is_hosted,
+    look_at_gpu,
+    output_folder,
+    served_entry,
+)
 from pipeline.settings import Settings, read_settings, usable_settings
 from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry, entry_for
 from pipeline.store.disk_space import is_doubtful, nearest_existing
@@ -51,6 +59,7 @@ def plan_start(forgiving: bool) -> Start:
         settings = read_settings()
         if settings.idle_stop_minutes is not None:
             this_pod()
+        check_workers(settings)
         folder = output_folder(settings)
         if not can_be_written(folder):
             raise InvalidSetting(f"OUTPUT_DIR: {folder} cannot be written to: give a folder that can.")

@@ -28,12 +28,16 @@ def prepare_model(
     device: str | None = None,
     dtype: str | None = None,
     ask_first: bool = False,
+    worker: int = 0,
+    workers: int = 1,
 ) -> "SpeechToVideo":
     """Get `entry` ready to generate, telling `report` how far it is, "ready" last.
 
     `device` ("cpu", "cuda") and `dtype` ("float32", "bfloat16") are by default what the machine has and what suits it.
+    Of several `workers` this is number `worker` (from 0): on the card of that number, or with its share of the cores.
     With `ask_first` the state "asking" comes before a download: the download begins when `report` returns from it.
-    Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a GGUF file that cannot be used.
+    To be called on the thread that will generate. Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a
+    GGUF file that cannot be used and for more workers than cards.
     """
     files: Files = follow(obtain_files(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
@@ -48,7 +52,7 @@ def prepare_model(
     from pipeline.model.placement import choose_placement
     from pipeline.model.speech_to_video import SpeechToVideo
 
-    placement = choose_placement(settings.memory, device, dtype)
+    placement = choose_placement(settings.memory, device, dtype, worker, workers)
     try:
         changes = Changes(
             lora=None if settings.lora is None else Lora(settings.lora, settings.lora_strength),

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     lora_strength: Annotated[float, Field(ge=-10, le=10, description="a number from -10 to 10")] = 1.0
     gguf: Annotated[str | None, Field(description="a file, a folder, or OWNER/NAME[@REVISION]/FILE.gguf")] = None
     compile: Annotated[Literal["on", "off"], Field(description="on or off")] = "off"
+    workers: Annotated[int, Field(ge=1, description="a whole number, 1 or more")] = 1
     output_dir: Annotated[Folder | None, Field(description="a folder")] = None
     host: Annotated[str, Field(min_length=1, description="an address to listen on", default_factory=usual_host)]
     port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 7860

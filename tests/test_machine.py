@@ -1,12 +1,13 @@
 """What this machine is, asked of a stand-in for NVIDIA's program where there is no card."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import InvalidSetting
-from pipeline.machine import Card, cards, output_folder, served_entry
+from pipeline.machine import Card, cards, check_workers, output_folder, served_entry, usable_cards
 from pipeline.settings import read_settings
 
 
@@ -45,6 +46,49 @@ def test_a_driver_without_cards_is_no_card(lines: tuple[str, ...], driver) -> No
 def test_a_model_that_was_asked_for_is_served_whatever_the_machine_is(monkeypatch) -> None:
     monkeypatch.setenv("MODEL", "wan2.2-s2v-14b")
     assert served_entry(read_settings()).name == "wan2.2-s2v-14b"
+
+
+CARD = "NVIDIA H100 80GB HBM3, 81559, 570.124.06"
+
+
+@pytest.mark.parametrize(("workers", "fits"), [(1, True), (2, True), (3, False)])
+def test_each_worker_needs_a_card_of_its_own(workers: int, fits: bool, driver, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver(CARD, CARD)
+    with nullcontext() if fits else pytest.raises(InvalidSetting) as error:
+        check_workers(read_settings({"workers": workers}))
+    if error:
+        assert str(error.value) == (
+            "WORKERS=3 cannot be used: each worker needs a card of its own, and this machine has 2."
+        )
+
+
+def test_without_cards_any_number_of_workers_shares_the_cores(driver) -> None:
+    driver(status=9)
+    check_workers(read_settings({"workers": 100}))
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [("0", 1), ("1,0", 2), ("GPU-1,GPU-2,GPU-3", 2), ("", 0), ("-1", 0), (" 0 , 1 ", 2)]
+)
+def test_cards_that_are_hidden_from_programs_do_not_count(visible: str, count: int, driver, monkeypatch) -> None:
+    driver(CARD, CARD)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert usable_cards() == count
+
+
+def test_workers_and_torchrun_exclude_each_other(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_workers(read_settings())
+    with pytest.raises(
+        InvalidSetting, match="WORKERS=2 cannot be used under torchrun, which has all cards work on one"
+    ):
+        check_workers(read_settings({"workers": 2}))
+
+
+def test_workers_and_compiled_blocks_exclude_each_other() -> None:
+    with pytest.raises(InvalidSetting, match="WORKERS=2 cannot be used with COMPILE=on"):
+        check_workers(read_settings({"workers": 2, "compile": "on"}))
 
 
 def test_results_go_where_they_are_wanted_and_else_to_the_users_data(monkeypatch, tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_a_card_with_a_driver_too_old_for_torch_serves_the_sample_model(program)
     assert plan_start(forgiving=False).entry == SAMPLE
 
 
+def test_too_many_workers_end_the_start_and_on_a_pod_are_its_trouble(program, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("WORKERS", "2")
+    program("nvidia-smi", "echo 'NVIDIA A100-SXM4-80GB, 81920, 570.124.06'")
+    with pytest.raises(InvalidSetting, match=r"WORKERS=2 cannot be used: .* this machine has 1"):
+        plan_start(forgiving=False)
+    assert "WORKERS=2 cannot be used" in str(plan_start(forgiving=True).trouble)
+
+
 def test_what_needs_action_is_marked() -> None:
     start = plan_start(forgiving=False)
     lines = list(findings(start, Gpu((OLD,), "too old")))

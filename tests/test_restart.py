@@ -28,13 +28,17 @@ FRAMES = 3 * 80 - 3
 class Program:
     """A running `python app.py` and a client of it."""
 
-    def __init__(self, outputs: Path, audio: Path):
+    def __init__(self, outputs: Path, audio: Path, workers: int = 1):
         self.audio = audio
         with socket.create_server(("127.0.0.1", 0)) as door:
             self.port = door.getsockname()[1]
         variables = {"MODEL": str(MODEL), "OUTPUT_DIR": str(outputs), "PORT": str(self.port), "OMP_NUM_THREADS": "1"}
+        variables["WORKERS"] = str(workers)
         self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | variables)
-        deadline = time.monotonic() + 60
+
+    def wait_for_page(self) -> None:
+        """Wait until it answers; from then on there is a client."""
+        deadline = time.monotonic() + 120
         while not self._answers():
             assert time.monotonic() < deadline
         self.client = Client(f"http://127.0.0.1:{self.port}", verbose=False)
@@ -56,6 +60,16 @@ class Program:
             told = (json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line)
             return next(status for status in told if reached(status))
 
+    def status(self, job: str) -> dict:
+        return httpx.get(f"http://127.0.0.1:{self.port}/jobs/{job}", timeout=30).json()
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until all of them have their model."""
+        deadline, told = time.monotonic() + 120, ""
+        while f"{count} of {count} workers are ready" not in told:
+            assert time.monotonic() < deadline, told
+            told = httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=30).json()["message"]
+
     def frames(self, job: str) -> np.ndarray:
         video = self.client.predict(job, api_name="/result")
         return read_pose_frames(Path(video), 0, 1000)
@@ -66,14 +80,15 @@ class Program:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], Program]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     speech, rate = soundfile.read(SPEECH)
     audio = tmp_path / "three_clips.wav"
     soundfile.write(audio, np.tile(speech, 5)[: rate * FRAMES // FRAMES_PER_SECOND], rate)
     programs = []
 
-    def start() -> Program:
-        programs.append(Program(tmp_path / "outputs", audio))
+    def start(workers: int = 1) -> Program:
+        programs.append(Program(tmp_path / "outputs", audio, workers))
+        programs[-1].wait_for_page()
         return programs[-1]
 
     yield start
@@ -92,11 +107,35 @@ def test_a_killed_job_goes_on_after_a_restart_and_gives_the_frames_of_an_unbroke
     assert status["state"] in ("running", "finished")
     assert second.wait_until(job, lambda status: status["state"] == "finished")["seed"] == REQUEST["seed"]
     broken = second.frames(job)
-    journal = (tmp_path / "outputs" / "jobs" / job / "events.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in journal]
-    assert [line["clip"] for line in told if line["event"] == "clip_ready"] == [1, 2, 3]  # none was made again
+    assert clips_made(tmp_path, job) == [1, 2, 3]  # none was made again
 
     unbroken_job = second.submit()
     second.wait_until(unbroken_job, lambda status: status["state"] == "finished")
     assert len(broken) == len(second.frames(unbroken_job)) == FRAMES
     np.testing.assert_array_equal(broken, second.frames(unbroken_job))
+
+
+def clips_made(folder: Path, job: str) -> list[int]:
+    """The clips that the job's journal tells of, each time that one was made."""
+    journal = (folder / "outputs" / "jobs" / job / "events.jsonl").read_text().splitlines()
+    return [line["clip"] for line in map(json.loads, journal) if line["event"] == "clip_ready"]
+
+
+def test_two_workers_that_were_killed_at_two_jobs_go_on_with_both(start, tmp_path) -> None:
+    first = start(workers=2)
+    first.wait_for_workers(2)
+    jobs = [first.submit() for _ in range(3)]
+    first.wait_until(jobs[0], lambda status: status["clip"] == 2 and status["stage"] == "denoise")
+    told = [first.status(job) for job in jobs]
+    assert [(status["state"], status["position"]) for status in told] == [("running", 0), ("running", 0), ("queued", 1)]
+    first.kill()
+
+    second = start(workers=2)
+    for job in jobs:
+        assert (
+            second.wait_until(job, lambda status: status["state"] not in ("queued", "running"))["state"] == "finished"
+        )
+        assert clips_made(tmp_path, job) == [1, 2, 3]
+    one, *others = [second.frames(job) for job in jobs]  # of the same request
+    for other in others:
+        np.testing.assert_array_equal(one, other)

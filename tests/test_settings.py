@@ -10,6 +10,7 @@ from pipeline.settings import read_settings
 def test_without_variables_everything_has_its_default() -> None:
     settings = read_settings()
     assert (settings.model, settings.host, settings.port, settings.memory) == (None, "127.0.0.1", 7860, "auto")
+    assert settings.workers == 1
     assert (settings.max_queue, settings.max_audio_seconds, settings.keep_results_days) == (20, 300, 7)
 
 
@@ -19,6 +20,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ("PORT", "x", "give a port from 1 to 65535"),
         ("MEMORY", "lots", "give auto, resident, offload, int8, fp8, fp8-fast or stream"),
         ("MAX_QUEUE", "0", "give a whole number from 1 to 10000"),
+        ("WORKERS", "0", "give a whole number, 1 or more"),
+        ("WORKERS", "1.5", "give a whole number, 1 or more"),
         ("MODEL_VOLUME_GB", "nan", "give the volume's size in GB, above 0"),
         ("APP_AUTH", "maybe", "give on or off"),
     ],

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ SECONDS_PER_DAY = 86_400
 CLEANING_S = 3600.0  # between two looks for old results while there is no work
 WATCHED_S = 5.0  # that one look of a page counts
 MAX_TRIES = 5  # new starts at one clip: a job that takes the process down with it must not do so for ever
+TRIES_IN_COMPANY = 3  # after which a job works alone until that clip is done: it must not take others with it
 GIVEN_UP = "The program ended again and again during this job, which is not tried any more: choose a smaller size."
 
 
@@ -57,13 +58,14 @@ class Job:
     status: Status
     ready: int = 0  # clips that are done
     frames: int = 0  # of those clips
-    tries: int = 0  # new starts at the clip after those, before this process
+    tries: int = 0  # new starts at the clip after those, before this process began
     ended_at: float | None = None  # seconds since 1970
     stopping: bool = False  # somebody wants it to end
     unwanted: bool = False  # and to be gone then
     worked_s: float = 0.0  # before the present go at it
     began: float = 0.0  # the present go, by the monotonic clock
     pace: Pace = field(default_factory=Pace)
+    maker: Maker = NOBODY  # that works on it, or did
     expected_s: float | None = None  # of work in all, judged before it was begun
     measured: Measured | None = None  # what its work took, once it has ended
     followers: list[Follower] = field(default_factory=list)
@@ -92,6 +94,11 @@ class Job:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status.state in ENDED
+
+    @property
+    def works_alone(self) -> bool:
+        """Whether no other job may be worked on beside it."""
+        return self.tries >= TRIES_IN_COMPANY
 
     @property
     def is_watched(self) -> bool:
@@ -138,7 +145,7 @@ class Job:
 class JobQueue:
     """All jobs of the folder `folder`, which is made if need be. Safe to use from any thread.
 
-    After the end of a process, at whatever moment, its jobs wait again: first the one that it was at work on.
+    After the end of a process, at whatever moment, its jobs wait again: first those that it was at work on.
     At most `max_queue` jobs wait. Jobs that ended over `keep_results_days` ago are removed at start, with each new
     job and every hour without one; 0 keeps them for ever. No file is touched under the lock: asking for a status
     never waits for a disk.
@@ -150,7 +157,7 @@ class JobQueue:
         self.max_queue = max_queue
         self.max_audio_seconds = max_audio_seconds
         self.keep_results_days = keep_results_days
-        self.maker = NOBODY  # that works here now: what one has measured is no measure for another
+        self.makers: frozenset[Maker] = frozenset()  # that work here: what others measured is no measure for them
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}  # in order of submission
         self._waiting: list[Job] = []
@@ -180,7 +187,7 @@ class JobQueue:
         Gives the new job's id. Raises UnknownJob and what `submit` does; InvalidRequest says what cannot be continued.
         """
         job = self._find(id)
-        if job.measured and job.measured.maker.model != self.maker.model:
+        if job.measured and job.measured.maker.model not in {maker.model for maker in self.makers}:
             raise InvalidRequest(OTHER_MODEL)
         with tempfile.TemporaryDirectory(prefix="continuing-") as place:
             joined = Path(place) / "joined.wav"
@@ -251,11 +258,11 @@ class JobQueue:
 
     def expected_s(self, request: GenerationRequest, plan: ClipPlan) -> float | None:
         """Seconds of work that `request` will take here; None where no job of the same model has ended here yet."""
-        return expected_s(request, plan, self._known())
+        return expected_s(request, plan, self._known(self.makers))
 
-    def _known(self) -> list[Measured]:
+    def _known(self, makers: Collection[Maker]) -> list[Measured]:
         with self._changed:
-            return [job.measured for job in self._jobs.values() if job.measured and job.measured.maker == self.maker]
+            return [job.measured for job in self._jobs.values() if job.measured and job.measured.maker in makers]
 
     def cancel(self, id: str) -> Status:
         """End a job: one that waits at once, one that is worked on after the present step; its clips are kept.
@@ -290,22 +297,32 @@ class JobQueue:
                 if follower in job.followers:
                     job.followers.remove(follower)
 
-    # The worker's side.
+    # The workers' side.
 
-    def take(self, stopped: Callable[[], bool]) -> Job | None:
-        """The next job, once there is one; None once `stopped()` is true (asked again at each `wake`)."""
+    def admit(self, maker: Maker) -> None:
+        """Let `maker` be one of those that work here."""
+        with self._changed:
+            self.makers |= {maker}
+
+    def take(self, stopped: Callable[[], bool], maker: Maker = NOBODY) -> Job | None:
+        """The next job, once there is one, for `maker` alone; None once `stopped()` is true (asked at each `wake`)."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or stopped(), CLEANING_S)
+                self._changed.wait_for(lambda: self._next() or stopped(), CLEANING_S)
                 if stopped():
                     return None
-                if self._waiting:
-                    job = self._waiting[0]
-                    job.began = time.monotonic()
+                if job := self._next():
+                    job.began, job.maker = time.monotonic(), maker
                     job.tell(begun(job.status))
                     self._line_up(self._waiting[1:])
                     return job
             self._remove_old()
+
+    def _next(self) -> Job | None:
+        """The first who waits, unless it has to wait for those who work, or they want to be alone. Under the lock."""
+        running = [job for job in self._jobs.values() if job.status.state == "running"]
+        first = self._waiting[0] if self._waiting else None
+        return None if first and running and any(job.works_alone for job in (first, *running)) else first
 
     def wake(self) -> None:
         """Let `take` look again whether to stop."""
@@ -313,7 +330,7 @@ class JobQueue:
             self._changed.notify_all()
 
     def expect_stop(self) -> None:
-        """Write down, for the job that is worked on, that the program was told to end."""
+        """Write down, for each job that is worked on, that the program was told to end."""
         with self._changed:
             running = [job for job in self._jobs.values() if job.status.state == "running"]
         for job in running:
@@ -329,16 +346,18 @@ class JobQueue:
             self._end(job, event, now)
             return
         if isinstance(event, Started | StageChanged | ClipReady) or (isinstance(event, StepDone) and event.step == 1):
-            job.write(event, now, self.maker)
+            job.write(event, now, job.maker)
         _log(event, job.id[:8])
         job.pace = measured(job.pace, event, now)
         if isinstance(event, Started):
-            job.pace = replace(job.pace, rest_s=expected_rest_s(job.request, event.plan, self._known()))
+            known = self._known({job.maker})
+            job.pace = replace(job.pace, rest_s=expected_rest_s(job.request, event.plan, known))
             if not job.ready:
-                job.expected_s = self.expected_s(job.request, event.plan)
+                job.expected_s = expected_s(job.request, event.plan, known)
         with self._changed:
             if isinstance(event, ClipReady):
-                job.ready, job.frames, job.preview = event.clip, event.frames, None
+                job.ready, job.frames, job.preview, job.tries = event.clip, event.frames, None, 0
+                self._changed.notify_all()  # it may have been alone
             status = replace(after(job.status, event, now), eta_s=job.eta_s)
             job.tell(stopping(status) if job.stopping else status)
 
@@ -416,6 +435,7 @@ class JobQueue:
         with self._changed:
             job.ended_at, job.preview = time.time(), None
             job.tell(after(job.status, event, now))
+            self._changed.notify_all()
         if job.unwanted:
             self._forget(job)
 

@@ -1,4 +1,4 @@
-"""The one thread that works: it makes the model ready, then does the jobs in order, each from start to end.
+"""A thread that works: it makes its model ready, then does the jobs in order, each from start to end.
 
 Nothing that goes wrong in a job ends the thread. All of a generation runs on it, for what torch keeps per thread
 (inference mode, autocast) must not change hands within one.
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pipeline.errors import UserError
 from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
-from pipeline.jobs.journal import Maker
+from pipeline.jobs.journal import NOBODY, Maker
 from pipeline.jobs.queue import Job, JobQueue, Preview
 from pipeline.jobs.rendering import render
 from pipeline.media.picture import small_jpeg
@@ -43,6 +43,9 @@ class Model(Protocol):
     def generate(self, request: GenerationRequest, resume: Resume | None = None) -> Iterator[Event]: ...
 
 
+Prepare = Callable[[Callable[[ModelState], None]], Model]
+
+
 class Stopped(Exception):
     """The worker is to end, and whoever makes its model ready as well."""
 
@@ -55,9 +58,10 @@ class Worker:
     and at once when it has been given before.
     """
 
-    def __init__(self, queue: JobQueue, prepare: Callable[[Callable[[ModelState], None]], Model]) -> None:
+    def __init__(self, queue: JobQueue, prepare: Prepare) -> None:
         self.queue = queue
         self.prepare = prepare
+        self.maker = NOBODY  # as whom it works, once its model is ready
         self.model_state = ModelState(state="checking", model="")
         self._stopping = threading.Event()
         self._answered = threading.Event()
@@ -74,9 +78,17 @@ class Worker:
         A model on its way in is not waited for longer than that either: the thread ends with the process.
         """
         self.queue.expect_stop()
+        self.tell_to_stop()
+        self.join(timeout_s)
+
+    def tell_to_stop(self) -> None:
+        """As `stop`, without waiting, and without a word in the journals."""
         self._stopping.set()
         self._answered.set()
         self.queue.wake()
+
+    def join(self, timeout_s: float | None) -> None:
+        """Wait for the end of the work, at most `timeout_s`."""
         self._thread.join(timeout_s)
 
     def go_on(self) -> None:
@@ -86,7 +98,7 @@ class Worker:
 
     def _run(self) -> None:
         model = self._prepared()
-        while model and (job := self.queue.take(self._stopping.is_set)):
+        while model and (job := self.queue.take(self._stopping.is_set, self.maker)):
             self._work(job, model)
 
     def _prepared(self) -> Model | None:
@@ -94,7 +106,8 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 model = self.prepare(self._report)
-                self.queue.maker = Maker(self.model_state.model, self.model_state.message)
+                self.maker = Maker(self.model_state.model, self.model_state.message)
+                self.queue.admit(self.maker)
                 self._report(replace(self.model_state, state="ready"))
                 return model
             except Stopped:

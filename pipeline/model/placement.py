@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from typing import Literal
 
@@ -13,6 +14,7 @@ import torch
 from diffusers.hooks import apply_group_offloading
 
 from pipeline.errors import InvalidRequest
+from pipeline.machine import require_room_for
 from pipeline.model.quantization import KINDS, quantize_blocks
 from pipeline.model.transformer import SpeechToVideoTransformer
 
@@ -113,7 +115,9 @@ class Placement:
         """The placement in a few words, for people."""
         precision = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cpu":
-            return f"on the CPU, in {precision}" + (f", weights in {self.plan}" if self.plan in KINDS else "")
+            threads = torch.get_num_threads()
+            cpu = f"on the CPU with {threads} {'thread' if threads == 1 else 'threads'}, in {precision}"
+            return cpu + (f", weights in {self.plan}" if self.plan in KINDS else "")
         return f"on {torch.cuda.get_device_name(self.device)}, in {precision}, {self.plan} ({PLANS[self.plan]})"
 
 
@@ -139,21 +143,49 @@ def _move(tensors: list[tuple[torch.nn.Module, str, torch.Tensor]], device: torc
             _put(module, name, copy)
 
 
-def choose_placement(memory: str, device: str | None, dtype: str | None) -> Placement:
-    """The placement for MEMORY=`memory`; `device` and `dtype` None are what the machine has and what suits it."""
-    usable = torch.cuda.is_available()
-    if device == "cuda" and not usable:
-        raise InvalidRequest("device: 'cuda' is not accepted: this machine has no usable CUDA card; give cpu.")
-    chosen = torch.device(device or ("cuda" if usable else "cpu"))
+def choose_placement(
+    memory: str, device: str | None, dtype: str | None, worker: int = 0, workers: int = 1
+) -> Placement:
+    """The placement for MEMORY=`memory`; `device` and `dtype` None are what the machine has and what suits it.
+
+    It is that of the `worker`-th (from 0) of `workers`, each with a card of its own or its share of the cores. To be
+    called on the thread that works: that gets card and share. Raises InvalidRequest where a card is asked for and there
+    is none, and InvalidSetting where there are fewer than workers.
+    """
+    chosen = device_of(worker, workers, device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     precision = getattr(torch, dtype or ("bfloat16" if chosen.type == "cuda" else "float32"))
     if chosen.type == "cpu":
         keep_freed_memory()
+        share_cores(workers)
         placement = Placement(chosen, precision, memory if memory in KINDS else "resident")
     else:
+        torch.cuda.set_device(chosen)  # streams are made on the thread's current card, wherever the tensors lie
         total = torch.cuda.get_device_properties(chosen).total_memory
         placement = Placement(chosen, precision, plan_for(total) if memory == "auto" else memory)
     log.info("The model works %s.", placement.describe())
     return placement
+
+
+def device_of(worker: int, workers: int, device: str | None, cards: int) -> torch.device:
+    """The device of the `worker`-th (from 0) of `workers` where torch can use `cards`; raises as choose_placement."""
+    if device == "cuda" and not cards:
+        raise InvalidRequest("device: 'cuda' is not accepted: this machine has no usable CUDA card; give cpu.")
+    if not cards or device == "cpu":
+        return torch.device("cpu")
+    require_room_for(workers, cards)
+    return torch.device("cuda", worker)
+
+
+def share_cores(workers: int) -> None:
+    """Let this thread compute with its part of the machine, which `workers` share."""
+    if workers > 1:
+        torch.set_num_threads(max(1, all_threads() // workers))
+
+
+@cache
+def all_threads() -> int:
+    """How many threads torch computes with by itself: what OMP_NUM_THREADS says, or the cores."""
+    return torch.get_num_threads()
 
 
 def plan_for(card_bytes: int) -> Plan:

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from gradio import processing_utils
 from starlette.routing import Mount
 
+from pipeline.jobs.team import Team
 from pipeline.jobs.worker import Worker
 from pipeline.web.assistants import guard_assistants
 from pipeline.web.guard import admitting
@@ -99,7 +100,7 @@ def build_server(site: FastAPI) -> SiteServer:
     )
 
 
-def _add_health(site: FastAPI, worker: Worker) -> None:
+def _add_health(site: FastAPI, worker: Worker | Team) -> None:
     @site.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> JSONResponse:
         """Whether the process lives."""

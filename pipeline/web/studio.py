@@ -15,6 +15,7 @@ from pipeline.errors import InvalidRequest, UserError
 from pipeline.idle_stop import IdleStop
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.status import Status
+from pipeline.jobs.team import Team
 from pipeline.jobs.worker import Worker
 from pipeline.media.planning import PlannedRequest, plan_request
 from pipeline.media.video import read_note_from
@@ -38,7 +39,7 @@ class Studio:
     """The queue, the worker that empties it, and the model that it serves."""
 
     queue: JobQueue
-    worker: Worker
+    worker: Worker | Team
     entry: ModelEntry
     idle: IdleStop | None = None  # what stops this machine when there is nothing to do
     files: ServedFiles = field(default_factory=ServedFiles)

@@ -1,4 +1,7 @@
-"""A program of its own that works on a folder of jobs, to be killed: `child.py JOBS` says when it is within clip 2."""
+"""A program of its own that works on a folder of jobs, to be killed.
+
+`child.py JOBS WORKERS` says of each job that is worked on when it is within clip 2.
+"""
 
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from scripted import Script, at_step
 
 from pipeline.events import Event
 from pipeline.jobs.queue import JobQueue
-from pipeline.jobs.worker import Worker
+from pipeline.jobs.team import Team
 
 
 def wait_to_be_killed(event: Event) -> None:
@@ -17,6 +20,6 @@ def wait_to_be_killed(event: Event) -> None:
         sys.stdin.read()
 
 
-worker = Worker(JobQueue(Path(sys.argv[1]), 20, 10, 7), Script(wait_to_be_killed).prepare)
-worker.start()
+jobs, workers = Path(sys.argv[1]), int(sys.argv[2])
+Team(JobQueue(jobs, 20, 10, 7), [Script(wait_to_be_killed).prepare for _ in range(workers)]).start()
 sys.stdin.read()

@@ -113,7 +113,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence(
         queue.continue_with(job, more)
     with pytest.raises(InvalidRequest, match="cannot be read as audio"):
         queue.continue_with(job, inputs.portrait)
-    queue.maker = Maker("another model")
+    queue.makers = {Maker("another model")}
     with pytest.raises(InvalidRequest, match="another model"):
         queue.continue_with(job, more)
     assert len(queue.all()) == 1

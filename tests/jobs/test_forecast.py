@@ -127,10 +127,36 @@ def test_what_was_measured_is_kept_over_a_restart_and_is_no_measure_for_another_
     statuses = follow(queue, again, then=lambda: start(queue, Script()))
     assert next(status.eta_s for status in statuses if status.stage == "text") is not None
     queue = open_queue()
-    queue.maker = Maker("script")
+    queue.makers = {Maker("script")}
     assert queue.expected_s(inputs, plan) > 0
-    queue.maker = Maker("another model")
+    queue.makers = {Maker("another model")}
     assert queue.expected_s(inputs, plan) is None
+
+
+def test_a_job_is_foreseen_by_what_the_card_that_works_on_it_has_measured(queue: JobQueue, inputs: GenerationRequest):
+    one, other = Maker("script", "on card A"), Maker("script", "on card B")
+    for maker in (one, other):
+        queue.admit(maker)
+        queue.submit(inputs)
+    work_as(one, queue)
+    assert queue.expected_s(inputs, replace(PLAN, frames_per_clip=8)) > 0
+    assert foreseen(other, queue) is None
+    queue.submit(inputs)
+    assert foreseen(one, queue) > 0
+
+
+def work_as(maker: Maker, queue: JobQueue) -> None:
+    """Do the next job."""
+    job = queue.take(lambda: False, maker)
+    for event in render(Script().generate, job.request, job.folder.path):
+        queue.record(job, event)
+
+
+def foreseen(maker: Maker, queue: JobQueue) -> float | None:
+    """The seconds that the next job is told to take when `maker` begins with it."""
+    job = queue.take(lambda: False, maker)
+    queue.record(job, next(Script().generate(job.request)))
+    return job.status.eta_s
 
 
 def test_after_one_job_of_the_sample_model_another_is_foreseen_within_30_percent(tmp_path: Path):

@@ -71,20 +71,26 @@ def test_the_interrupted_job_goes_first_and_then_the_others_in_order(
     gate.opened.set()
 
 
-def test_a_killed_program_goes_on_after_the_last_clip_and_gives_the_same_frames(
-    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker], unbroken: np.ndarray
-):
-    job = open_queue().submit(inputs)
-    jobs = open_queue().folder
+def kill_within_clip_2(jobs: Path, workers: int) -> None:
+    """Let a program with so many workers begin to work on `jobs`, and kill it when each is within clip 2."""
     child = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("child.py"), jobs],
+        [sys.executable, Path(__file__).with_name("child.py"), jobs, str(workers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with child:
-        assert child.stdout.readline() == b"within clip 2\n"
+        for _ in range(workers):
+            assert child.stdout.readline() == b"within clip 2\n"
         child.kill()
+
+
+def test_a_killed_program_goes_on_after_the_last_clip_and_gives_the_same_frames(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker], unbroken: np.ndarray
+):
+    job = open_queue().submit(inputs)
+    jobs = open_queue().folder
+    kill_within_clip_2(jobs, workers=1)
     queue, script = open_queue(), Script()
     assert queue.status(job).message == "Next in line, to go on after clip 1 of 3."
     assert len(decoded(queue.video(job))) == 5

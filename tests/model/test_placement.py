@@ -1,18 +1,26 @@
 """Other places and precisions of the same model."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from pipeline.errors import InvalidRequest, InvalidSetting
 from pipeline.model.loading import load_components, load_transformer
-from pipeline.model.placement import choose_placement
+from pipeline.model.placement import choose_placement, device_of
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.request import GenerationRequest
 
 from .conftest import ON_CPU
 from .golden import CASES, CHECKPOINT, expected
 from .recorder import Recorder
+
+ROOT = Path(__file__).parents[2]
 
 
 def first_output(placement, case: str = "no_guidance") -> np.ndarray:
@@ -48,3 +56,46 @@ def test_without_a_card_everything_is_on_the_cpu_in_float32() -> None:
         assert choose_placement("auto", None, None).device.type == "cuda"
     else:
         assert choose_placement("auto", None, None) == ON_CPU
+
+
+def test_each_worker_has_the_card_of_its_number() -> None:
+    assert [device_of(worker, 2, None, cards=4) for worker in range(2)] == [torch.device("cuda", i) for i in range(2)]
+    assert device_of(0, 1, "cuda", cards=1) == torch.device("cuda", 0)
+    with pytest.raises(InvalidSetting, match=r"WORKERS=3 cannot be used: .* this machine has 2"):
+        device_of(0, 3, None, cards=2)
+
+
+def test_without_a_card_and_where_it_is_wanted_every_worker_is_on_the_cpu() -> None:
+    assert device_of(1, 2, None, cards=0) == device_of(3, 4, "cpu", cards=1) == torch.device("cpu")
+    with pytest.raises(InvalidRequest, match="no usable CUDA card"):
+        device_of(0, 1, "cuda", cards=0)
+
+
+def test_workers_on_the_cpu_share_its_cores() -> None:
+    """Each on a thread of its own, as workers are: what one sets is not the others'."""
+    told = subprocess.run(
+        [sys.executable, "-c", SHARED_CORES],
+        env=os.environ | {"OMP_NUM_THREADS": "4", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    alone, *shares = map(int, told.stdout.split())
+    assert shares == [max(1, alone // 2)] * 2
+
+
+SHARED_CORES = """
+from threading import Thread
+import torch
+from pipeline.model.placement import choose_placement
+
+def begin(worker):
+    choose_placement("auto", None, None, worker, 2)
+    print(torch.get_num_threads())
+
+print(torch.get_num_threads())
+for worker in range(2):
+    thread = Thread(target=begin, args=(worker,))
+    thread.start()
+    thread.join()
+"""
