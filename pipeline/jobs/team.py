@@ -1,7 +1,7 @@
 """Several workers on one queue, each with a model of its own: so many jobs are done at once.
 
-They are threads: while cards and cores compute, torch leaves Python to the others. What an error of one might leave
-behind in the process is the same for all, as it is for one.
+They are threads of one process: Python only tells cards and cores what to compute, and leaves the rest of the time to
+the others. So there is one queue, one page and one state, and nothing has to be carried between processes.
 """
 
 import threading
@@ -19,8 +19,8 @@ class Team:
     """A worker on `queue` for each of `prepares`; to whoever looks they are as one, which begins when the first can.
 
     The first makes its model ready alone: it asks, fetches, and tells how far it is. The others follow once it is
-    ready, and one after the other, for libraries change their own globals while they load. One that fails then is told
-    of in the state, and the others work on without it.
+    ready, and one after the other, for libraries change their own globals while they load. Of one that fails then the
+    state tells, and the others work on without it.
     """
 
     def __init__(self, queue: JobQueue, prepares: Sequence[Prepare]) -> None:
