@@ -81,6 +81,11 @@ class ModelEntry:
         return (self.size_bytes or 0) + (self.weights.total_bytes if self.weights else 0)
 
     @property
+    def subfolder(self) -> str:
+        """Where it lies among the downloaded models."""
+        return self.place or self.repository
+
+    @property
     def required(self) -> tuple[str, ...]:
         """The patterns of which each must match a file."""
         return tuple(pattern for component in self.components for pattern in component.required)

@@ -75,7 +75,7 @@ def find_model(entry: ModelEntry, settings: Settings, places: Places) -> Search:
         if reason is None:
             return Search(folder, None, tuple(passed_over))
         passed_over.append((folder, reason))
-    return Search(None, _destination(settings, places) / (entry.place or entry.repository), tuple(passed_over))
+    return Search(None, _destination(settings, places) / entry.subfolder, tuple(passed_over))
 
 
 def _given_folder(folder: Path, entry: ModelEntry) -> Search:
@@ -86,13 +86,12 @@ def _given_folder(folder: Path, entry: ModelEntry) -> Search:
 
 
 def _candidates(entry: ModelEntry, settings: Settings, places: Places) -> Iterator[Path]:
-    folder = entry.place or entry.repository
     if settings.model_cache_dir is not None:
-        yield settings.model_cache_dir / folder
+        yield settings.model_cache_dir / entry.subfolder
     for cache in places.hub_caches:
         yield from _snapshots(cache, entry)
     for parent in (*places.volumes, places.user_cache):
-        yield parent / "models" / folder
+        yield parent / "models" / entry.subfolder
 
 
 def _snapshots(cache: Path, entry: ModelEntry) -> Iterator[Path]:
