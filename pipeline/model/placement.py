@@ -1,8 +1,6 @@
 """Where the parts of the model live and how precise they are, by what the machine has."""
 
-import ctypes
 import logging
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from diffusers.hooks import apply_group_offloading
 
 from pipeline.errors import InvalidRequest
 from pipeline.machine import require_room_for
+from pipeline.model.freed_memory import keep_freed_memory
 from pipeline.model.quantization import KINDS, quantize_blocks
 from pipeline.model.transformer import SpeechToVideoTransformer
 
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 # these sizes, not yet seen on a card). In int8 it is 17 GB, which leaves a card of 24 GB room for the work at 480p.
 RESIDENT_BYTES = 70_000_000_000
 OFFLOAD_BYTES = 47_000_000_000
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers from glibc's malloc.h
 INT8_BYTES = 23_000_000_000
 Plan = Literal["resident", "offload", "int8", "fp8", "fp8-fast", "stream"]
 # What each plan is, with the memory that the 14B model's parts take on the card; the work comes on top.
@@ -195,18 +193,6 @@ def plan_for(card_bytes: int) -> Plan:
     if card_bytes >= OFFLOAD_BYTES:
         return "offload"
     return "int8" if card_bytes >= INT8_BYTES else "stream"
-
-
-def keep_freed_memory() -> None:
-    """Let glibc use the memory of freed tensors again, where there is a glibc.
-
-    By default it gives large blocks back to the system and takes them again page by page, which costs a step on the CPU
-    some 5 % of its time (transformer of width 1024, 5,760 tokens: 8.8 s, and 8.4 s with this).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

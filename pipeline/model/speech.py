@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+from pipeline.model.freed_memory import give_back_freed_memory
 from pipeline.request import FRAMES_PER_SECOND
 
 SPEECH_RATE = 16_000  # samples per second that the speech encoder hears
@@ -81,25 +82,31 @@ class HeardSpeech:
         """The first video frame of `window`, and fp32 (layers, D, frames) for all of its frames."""
         if self._kept is None or self._kept[0] != window:
             self._kept = None  # before the next takes its place
-            begin, end = self._frames_in(window)
-            hidden = self._hidden(encoder, window)
-            left = torch.from_numpy(self._left[begin:end]).to(hidden.device) - window.first
-            right = (left + 1).clamp(max=hidden.shape[1] - 1)
-            weight = torch.from_numpy(self._weight[begin:end]).to(hidden.device)[:, None]
-            rows = torch.empty(hidden.shape[0], end - begin, hidden.shape[2])
-            for layer, states in enumerate(hidden):
-                rows[layer] = states[left] * (1 - weight) + states[right] * weight
-            self._kept = window, begin, rows.transpose(1, 2)
+            self._kept = window, self._frames_in(window)[0], self._heard_in(encoder, window)
+            give_back_freed_memory()  # else what is kept lies between holes that the next window does not fit in
         return self._kept[1:]
 
-    def _hidden(self, encoder: Wav2Vec2Model, window: Window) -> torch.Tensor:
-        """All hidden states of `window`, fp32 (layers, T, D)."""
+    def _heard_in(self, encoder: Wav2Vec2Model, window: Window) -> torch.Tensor:
+        """fp32 (layers, D, frames), on the CPU, for all video frames of `window`."""
+        begin, end = self._frames_in(window)
+        hidden = self._hidden(encoder, window)
+        device, (length, width) = hidden[0].device, hidden[0].shape[1:]
+        left = torch.from_numpy(self._left[begin:end]).to(device) - window.first
+        right = (left + 1).clamp(max=length - 1)
+        weight = torch.from_numpy(self._weight[begin:end]).to(device)[:, None]
+        rows = torch.empty(len(hidden), end - begin, width)
+        for layer, states in zip(rows, hidden, strict=True):
+            layer.copy_(states[0, left] * (1 - weight) + states[0, right] * weight)
+        return rows.transpose(1, 2)
+
+    def _hidden(self, encoder: Wav2Vec2Model, window: Window) -> tuple[torch.Tensor, ...]:
+        """All hidden states of `window`, for each layer fp32 (1, T, D)."""
         strides = list(accumulate(encoder.config.conv_stride, mul, initial=1))
         stride = strides.pop()  # samples from one hidden state to the next
         heard = 1 + sum((size - 1) * step for size, step in zip(encoder.config.conv_kernel, strides, strict=True))
         end = None if window == self._windows[-1] else (window.end - 1) * stride + heard
         values = self._values[:, window.first * stride : end].to(encoder.device)
-        return torch.cat(encoder(values, output_hidden_states=True).hidden_states)
+        return encoder(values, output_hidden_states=True).hidden_states
 
 
 def _places(length: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
