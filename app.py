@@ -93,7 +93,8 @@ def kept_in(folder: Path, settings: Settings) -> tuple[tuple[str, str] | None, "
 
 def prepare(start: Start, worker: int, report: Callable[[ModelState], None]) -> object:
     """Get the model of number `worker` (from 0), if this machine can serve it; on its thread, for it imports torch."""
-    require_machine(start, report)
+    if worker == 0:  # the others begin once it has a model: the machine has been looked at then
+        require_machine(start, report)
     from pipeline.preparation import prepare_model
 
     ask_first, workers = asks_first(start.settings), start.settings.workers
