@@ -391,7 +391,7 @@ class JobQueue:
         self._changed.notify_all()
 
     def _readmit(self, unfinished: list[Job]) -> None:
-        """At start: let those who were interrupted wait again, in order, the one that was worked on first."""
+        """At start: let those who were interrupted wait again, in order, those that were worked on first."""
         waiting = []
         for job in unfinished:
             whole = 0 < job.ready == job.status.clips  # only the last line is missing
