@@ -6,6 +6,7 @@ ends is kept, and no longer than until the next window. Up to a minute the whole
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from pipeline.model.freed_memory import give_back_freed_memory
+from pipeline.model.freed_memory import freed_memory_given_back
 from pipeline.request import FRAMES_PER_SECOND
 
 SPEECH_RATE = 16_000  # samples per second that the speech encoder hears
@@ -82,8 +83,8 @@ class HeardSpeech:
         """The first video frame of `window`, and fp32 (layers, D, frames) for all of its frames."""
         if self._kept is None or self._kept[0] != window:
             self._kept = None  # before the next takes its place
-            self._kept = window, self._frames_in(window)[0], self._heard_in(encoder, window)
-            give_back_freed_memory()  # else what is kept lies between holes that the next window does not fit in
+            with freed_memory_given_back() if encoder.device.type == "cpu" else nullcontext():
+                self._kept = window, self._frames_in(window)[0], self._heard_in(encoder, window)
         return self._kept[1:]
 
     def _heard_in(self, encoder: Wav2Vec2Model, window: Window) -> torch.Tensor:
