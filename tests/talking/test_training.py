@@ -16,7 +16,7 @@ from assets.sample_model.training.train_transformer import PatchConv3d, Window, 
 from assets.sample_model.training.train_vae import make_vae
 
 
-@pytest.mark.parametrize("frames", [1, 9])
+@pytest.mark.parametrize("frames", [1, 5, 9])
 def test_flat_convolutions_give_what_the_autoencoder_gives(frames: int) -> None:
     torch.manual_seed(0)
     vae = AutoencoderKLWan(base_dim=8).eval()

@@ -65,12 +65,7 @@ def make_shot(folder: Path, number: int) -> Shot:
     face = make_face(rng, SQUARE if rng.random() < 0.8 else UPRIGHT)
     first = int(rng.integers(0, (FRAMES - CLIP_FRAMES) // 4 + 1)) * 4 if rng.random() < 0.5 else 0
     movement = load_scene(folder, number % SCENES).movement
-    return Shot(face, number % SCENES, first, part_of(movement, first, CLIP_FRAMES))
-
-
-def part_of(movement: Movement, first: int, count: int) -> Movement:
-    """`count` frames of `movement` from `first` on."""
-    return Movement(*(getattr(movement, name)[first : first + count] for name in Movement.__annotations__))
+    return Shot(face, number % SCENES, first, movement.part(first, CLIP_FRAMES))
 
 
 def _make_clip(vae: torch.nn.Module, folder: Path, number: int) -> dict[str, object]:

@@ -88,6 +88,10 @@ class Movement:
     def __len__(self) -> int:
         return len(self.opening)
 
+    def part(self, first: int, count: int) -> "Movement":
+        """`count` frames from `first` on."""
+        return Movement(*(getattr(self, name)[first : first + count] for name in Movement.__annotations__))
+
 
 def still(frames: int = 1) -> Movement:
     """The face of a portrait: mouth shut, eyes open, upright."""

@@ -28,7 +28,7 @@ class PlanarConv3d(WanCausalConv3d):
         elif self.stride[0] == 2:  # no padding: every second frame, from the first on
             parts = [frames[:, 2::2], frames[:, 1:-1:2], frames[:, :-2:2]]
         else:
-            parts = _Past.apply(frames) if frames.shape[1] > 2 else [frames]
+            parts = _Past.apply(frames)[: frames.shape[1]]
         results = [self._flat(part, -1 - past) for past, part in enumerate(parts)]
         return (_Sum.apply(*results) if len(results) > 1 else results[0]).transpose(1, 2)
 

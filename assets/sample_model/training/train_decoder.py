@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_shot, part_of
+from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_shot
 from assets.sample_model.training.faces import draw_video
 from assets.sample_model.training.plain_start import TEXT_WIDTH
 from assets.sample_model.training.planar import decode, make_planar
@@ -56,7 +56,7 @@ def decoding_loss(
     before = clip.latents[:, start - 1 : start] if start else clip.portrait
     decoded = decode(vae, as_coded(vae, torch.cat([before, made], dim=1))[None])[:, :, 1:]
     shot = make_shot(folder, number)
-    movement = part_of(shot.movement, start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
+    movement = shot.movement.part(start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
     pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
     error = decoded - pixels
     return (weight * error.abs()).mean() + edge_loss(error, weight), {"psnr": psnr(decoded.detach(), pixels)}

@@ -1,4 +1,4 @@
-"""The video autoencoder: first on pictures, then on short videos of talking faces, at last on longer ones."""
+"""The video autoencoder: first on pictures, then on close-ups of mouths and eyes in motion, at last on whole faces."""
 
 import copy
 from dataclasses import dataclass
@@ -13,9 +13,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, Wa
 from assets.sample_model.training.faces import SQUARE, SWAY, UPRIGHT, Face, Movement, draw_video, make_face
 from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.runs import Run, train
+from assets.sample_model.training.scenes import SCENES, load_scene
+from pipeline.request import LATENT_STRIDE
 
 BASE_WIDTH = 12
-LATENT_NOISE = 0.08  # share of the latents' spread that the decoder must bear
+CLOSE_UP = 64  # pixels a side
 SEED = 1
 
 
@@ -28,12 +30,14 @@ class Lesson:
     batch: int
     steps: int
     muon_lr: float
+    noise: float  # share of the latents' spread that the decoder must bear
+    close: bool = False  # close-ups
 
 
 LESSONS = (
-    Lesson("vae-pictures", frames=1, batch=2, steps=1500, muon_lr=0.006),
-    Lesson("vae-moving", frames=9, batch=1, steps=450, muon_lr=0.003),
-    Lesson("vae-longer", frames=17, batch=1, steps=80, muon_lr=0.002),
+    Lesson("vae-pictures", frames=1, batch=2, steps=1500, muon_lr=0.006, noise=0.08),
+    Lesson("vae-moving", frames=5, batch=2, steps=1100, muon_lr=0.004, noise=0.02, close=True),
+    Lesson("vae-longer", frames=17, batch=1, steps=100, muon_lr=0.002, noise=0.05),
 )
 
 
@@ -43,7 +47,7 @@ def train_vae(folder: Path) -> None:
     vae = make_planar(make_vae())
     for number, lesson in enumerate(LESSONS):
         run = Run(lesson.name, folder, lesson.steps, lesson.muon_lr, 0.003, SEED + number)
-        train(run, vae, lambda _, rng, lesson=lesson: reconstruction_loss(vae, lesson, rng))
+        train(run, vae, lambda _, rng, lesson=lesson: reconstruction_loss(vae, lesson, folder, rng))
 
 
 def trained_vae(folder: Path) -> AutoencoderKLWan:
@@ -115,7 +119,11 @@ def _set_rails(weight: torch.Tensor, bias: torch.Tensor) -> None:
 
 
 def _set_plain_resample(resample: WanResample) -> None:
-    """Down: the mean of 2 x 2 pixels and of two frames. Up: every pixel four times, every frame twice."""
+    """Down: the mean of 2 x 2 pixels and of two frames. Up: every pixel four times, every frame twice.
+
+    Onto the mean of two frames comes half their difference, turned into other channels, and off it again on the way up.
+    With the mean alone neither side would have a reason to learn movement: nothing said of it, and nobody listening.
+    """
     conv = resample.resample[1]
     taps = conv.weight[..., :2, :2] if resample.mode.startswith("down") else conv.weight[..., 1:2, 1:2]
     conv.weight[:RAILS] = 0
@@ -123,12 +131,20 @@ def _set_plain_resample(resample: WanResample) -> None:
     taps[:RAILS] = torch.eye(conv.out_channels, conv.in_channels)[:RAILS, :, None, None] / taps[0, 0].numel()
     if resample.mode.endswith("3d"):
         time, one = resample.time_conv, torch.eye(conv.in_channels)
+        turn = _turn(conv.in_channels) / 2
         time.weight.zero_()
         time.bias.zero_()
         if time.stride[0] == 2:
-            time.weight[:, :, 1, 0, 0] = time.weight[:, :, 2, 0, 0] = one / 2
+            time.weight[:, :, 1, 0, 0] = (one - turn) / 2
+            time.weight[:, :, 2, 0, 0] = (one + turn) / 2
         else:
-            time.weight[:, :, 2, 0, 0] = torch.cat([one, one])
+            time.weight[:, :, 2, 0, 0] = torch.cat([one - turn.T, one + turn.T])
+
+
+def _turn(channels: int) -> torch.Tensor:
+    """An orthogonal matrix, the same for each number of channels."""
+    drawn = torch.randn(channels, channels, generator=torch.Generator().manual_seed(channels))
+    return torch.linalg.qr(drawn).Q
 
 
 def _set_ends(coder: torch.nn.Module) -> None:
@@ -149,17 +165,38 @@ def _set_ends(coder: torch.nn.Module) -> None:
 
 
 def reconstruction_loss(
-    vae: AutoencoderKLWan, lesson: Lesson, rng: np.random.Generator
+    vae: AutoencoderKLWan, lesson: Lesson, folder: Path, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """How far frames are from themselves after encoding and decoding; mouth and eyes count more."""
-    pixels, weight = draw_batch(lesson, rng)
+    """How far frames are from themselves after encoding and decoding; mouth and eyes count more.
+
+    In close-ups by squares, for which half a movement is better than none: by its absolute values an error of few
+    pixels stays what it is until most of it is understood.
+    """
+    pixels, weight = draw_batch(lesson, folder, rng)
     latents = encode(vae, pixels)
     spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
     noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
-    decoded = decode(vae, latents + LATENT_NOISE * spread * noise)
+    decoded = decode(vae, latents + lesson.noise * spread * noise)
     error = decoded - pixels
-    value = (weight * error.abs()).mean() + edge_loss(error, weight) + 1e-4 * latents.square().mean()
-    return value, {"psnr": psnr(decoded.detach(), pixels)}
+    value = movement_loss(error, weight) if lesson.close else (weight * error.abs()).mean() + edge_loss(error, weight)
+    notes = {"psnr": psnr(decoded.detach(), pixels), **movement_kept(decoded.detach(), pixels)}
+    return value + 1e-4 * latents.square().mean(), notes
+
+
+def movement_loss(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The error's squares, and those of its steps from frame to frame."""
+    return (weight * error.square()).mean() + 3 * (weight * error.diff(dim=-3).square()).mean()
+
+
+def movement_kept(decoded: torch.Tensor, pixels: torch.Tensor) -> dict[str, float]:
+    """Of the steps between frames of one latent: their energy, and how much of it the decoded ones give back."""
+    true, found = (within_latents(frames.diff(dim=-3)) for frames in (pixels, decoded))
+    return {"moved": float((true * true).mean()), "kept": float((true * found).mean())} if true.numel() else {}
+
+
+def within_latents(steps: torch.Tensor) -> torch.Tensor:
+    """(..., 4 n, H, W), the steps from frame to frame -> (..., 3 n, H, W): without those from latent to latent."""
+    return steps.unflatten(-3, (-1, LATENT_STRIDE))[..., 1:, :, :].flatten(-4, -3)
 
 
 def edge_loss(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -175,15 +212,33 @@ def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(10 * torch.log10(4 / F.mse_loss(one.clamp(-1, 1), other)))
 
 
-def draw_batch(lesson: Lesson, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_batch(lesson: Lesson, folder: Path, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Frames, fp32 (B, 3, T, H, W) in [-1, 1], and what their pixels count, (B, 1, 1, H, W)."""
     size = SQUARE if rng.random() < 0.75 else UPRIGHT
     samples = []
     for _ in range(lesson.batch):
         face = make_face(rng, size)
-        frames = to_pixels(draw_video(face, random_movement(rng, lesson.frames)))
-        samples.append((frames, pixel_weight(face)))
+        frames = to_pixels(draw_video(face, draw_movement(lesson.frames, folder, rng)))
+        weight = pixel_weight(face, 10 if lesson.close else 3)
+        place = close_up(face, rng) if lesson.close else (...,)
+        samples.append((frames[place], weight[place]))
     return tuple(torch.stack(parts) for parts in zip(*samples, strict=True))
+
+
+def draw_movement(frames: int, folder: Path, rng: np.random.Generator) -> Movement:
+    """A picture's can be any; in motion mostly what a face does to speech, which is quick."""
+    if frames == 1 or rng.random() < 0.3:
+        return random_movement(rng, frames)
+    movement = load_scene(folder, int(rng.integers(SCENES))).movement
+    return movement.part(int(rng.integers(len(movement) - frames)), frames)
+
+
+def close_up(face: Face, rng: np.random.Generator) -> tuple[object, ...]:
+    """Where CLOSE_UP x CLOSE_UP pixels about the mouth, or now and then the eyes, lie in (..., H, W)."""
+    left, top, right, bottom = face.mouth_box if rng.random() < 0.8 else face.eyes_box
+    middle = np.array([top + bottom, left + right]) // 2 + rng.integers(-12, 13, 2)
+    first = np.clip(middle - CLOSE_UP // 2, 0, np.array(face.size) - CLOSE_UP) // 8 * 8
+    return ..., *(slice(start, start + CLOSE_UP) for start in first.tolist())
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
@@ -191,11 +246,11 @@ def to_pixels(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
-def pixel_weight(face: Face) -> torch.Tensor:
-    """(1, 1, H, W): 1, and 3 in the boxes of mouth and eyes."""
+def pixel_weight(face: Face, inside: float = 3) -> torch.Tensor:
+    """(1, 1, H, W): 1, and `inside` in the boxes of mouth and eyes."""
     weight = torch.ones(1, 1, *face.size)
     for left, top, right, bottom in (face.mouth_box, face.eyes_box):
-        weight[..., top:bottom, left:right] = 3
+        weight[..., top:bottom, left:right] = inside
     return weight
 
 
