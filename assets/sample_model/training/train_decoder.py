@@ -1,4 +1,8 @@
-"""The autoencoder's decoder once more, on latents that the transformer makes: it learns to put their faults right."""
+"""The autoencoder's decoder once more, on latents that the transformer makes.
+
+It learns to put their faults right, and to draw what comes back the same when it is encoded again: a clip's pictures
+are encoded for the memory that the next clip goes on from, and what is lost there shows as a jump between the two.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -10,15 +14,15 @@ from diffusers import AutoencoderKLWan
 from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_shot
 from assets.sample_model.training.faces import draw_video
 from assets.sample_model.training.plain_start import TEXT_WIDTH
-from assets.sample_model.training.planar import decode, make_planar
+from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
-from assets.sample_model.training.train_vae import edge_loss, pixel_weight, psnr, to_pixels, trained_vae
+from assets.sample_model.training.train_vae import picture_loss, pixel_weight, psnr, to_pixels, trained_vae
 from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 250
+STEPS = 160
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
@@ -50,16 +54,18 @@ def decoding_loss(
     number: int,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """How far decoded latents of the transformer's are from the drawn frames; mouth and eyes count more."""
+    """How far decoded latents of the transformer's are from the drawn frames, and from themselves encoded again."""
     start = int(rng.integers(0, clip.latents.shape[1] - MADE + 1)) if rng.random() < 0.6 else 0
     made = make_latents(transformer, clip, features, start, rng)[:, :SHOWN]
     before = clip.latents[:, start - 1 : start] if start else clip.portrait
-    decoded = decode(vae, as_coded(vae, torch.cat([before, made], dim=1))[None])[:, :, 1:]
+    decoded = decode(vae, as_coded(vae, torch.cat([before, made], dim=1))[None])
     shot = make_shot(folder, number)
     movement = shot.movement.part(start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
     pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
-    error = decoded - pixels
-    return (weight * error.abs()).mean() + edge_loss(error, weight), {"psnr": psnr(decoded.detach(), pixels)}
+    own = decoded.detach().clamp(-1, 1)
+    again = decode(vae, encode(vae, own))
+    notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own)}
+    return picture_loss(decoded[:, :, 1:] - pixels, weight) + picture_loss(again - own, weight), notes
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def reconstruction_loss(
     noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
     decoded = decode(vae, latents + lesson.noise * spread * noise)
     error = decoded - pixels
-    value = movement_loss(error, weight) if lesson.close else (weight * error.abs()).mean() + edge_loss(error, weight)
+    value = movement_loss(error, weight) if lesson.close else picture_loss(error, weight)
     notes = {"psnr": psnr(decoded.detach(), pixels), **movement_kept(decoded.detach(), pixels)}
     return value + 1e-4 * latents.square().mean(), notes
 
@@ -199,12 +199,13 @@ def within_latents(steps: torch.Tensor) -> torch.Tensor:
     return steps.unflatten(-3, (-1, LATENT_STRIDE))[..., 1:, :, :].flatten(-4, -3)
 
 
-def edge_loss(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The error's steps from pixel to pixel and from frame to frame: blur and flicker cost more than a shade."""
+def picture_loss(error: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The error, and its steps from pixel to pixel and from frame to frame: blur and flicker cost more than a shade."""
+    shade = (weight * error.abs()).mean()
     rows = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
     columns = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
     frames = (weight * error.diff(dim=-3).abs()).mean() if error.shape[-3] > 1 else 0
-    return rows + columns + frames
+    return shade + rows + columns + frames
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
