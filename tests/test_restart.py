@@ -1,11 +1,7 @@
-"""The whole program, killed in the middle of a job: `python app.py` with a tiny model, over its API."""
+"""The whole program, killed in the middle of a job: app.py with a tiny model, over its API."""
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +15,8 @@ from gradio_client import Client, handle_file
 from pipeline.media.pose import read_pose_frames
 from pipeline.request import FRAMES_PER_SECOND
 
+from .forked import start_app
+
 ROOT = Path(__file__).parents[1]
 PORTRAIT, SPEECH, MODEL = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav", "checkpoint"))
 REQUEST = {"size": "4096", "steps": 3, "guidance": 1.0, "seed": 11}  # the smallest
@@ -26,7 +24,7 @@ FRAMES = 3 * 80 - 3
 
 
 class Program:
-    """A running `python app.py` and a client of it."""
+    """A running app.py and a client of it."""
 
     def __init__(self, outputs: Path, audio: Path, workers: int = 1):
         self.audio = audio
@@ -34,7 +32,7 @@ class Program:
             self.port = door.getsockname()[1]
         variables = {"MODEL": str(MODEL), "OUTPUT_DIR": str(outputs), "PORT": str(self.port), "OMP_NUM_THREADS": "1"}
         variables["WORKERS"] = str(workers)
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | variables)
+        self.process = start_app(variables)
 
     def wait_for_page(self) -> None:
         """Wait until it answers; from then on there is a client."""
@@ -47,7 +45,7 @@ class Program:
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5).status_code == 200
         except httpx.TransportError:
-            assert self.process.poll() is None
+            assert self.process.is_alive()
             return False
 
     def submit(self) -> str:
@@ -75,8 +73,8 @@ class Program:
         return read_pose_frames(Path(video), 0, 1000)
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
+        self.process.join()
 
 
 @pytest.fixture

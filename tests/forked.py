@@ -1,0 +1,44 @@
+"""Processes of their own that begin with the libraries loaded: forks of one that has loaded them and does nothing else.
+
+To start Python with PyTorch, transformers, diffusers and Gradio takes ten seconds of a core, a fork next to none.
+"""
+
+import multiprocessing
+import os
+import resource
+import runpy
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pipeline.model.speech_to_video", "pipeline.web.site"])
+
+
+def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` gives, or raises, in a process of its own."""
+    with ProcessPoolExecutor(1, FORKS) as process:
+        return process.submit(function, *arguments).result()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has taken."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def start_app(variables: Mapping[str, str]) -> BaseProcess:
+    """`app.py` as a program, in this environment with these `variables` besides."""
+    process = FORKS.Process(target=_run_app, args=(os.environ | variables,))
+    process.start()
+    return process
+
+
+def _run_app(environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    runpy.run_path("app.py", run_name="__main__")
