@@ -63,11 +63,3 @@ def test_the_page_counts_down_and_one_click_stays(
     expect(page.locator("#stay")).not_to_be_visible()
     idle_served.model.let_all()
     expect(idle).to_contain_text("this machine stops in")
-
-
-@pytest.mark.browser
-def test_a_page_of_a_machine_that_does_not_stop_says_nothing_of_it(served: Served, visit: Callable[..., Any]) -> None:
-    page = visit(served.url)
-
-    expect(page.locator("#model")).to_contain_text("Ready")
-    expect(page.locator("#idle")).not_to_be_visible()

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from pipeline.media.audio import measure_audio
+
 from .conftest import Served
-from .scripted import SEED, STEPS, PacedModel, failing_once
+from .scripted import SEED, STEPS, PacedModel, failing_once, write_voice
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -54,19 +56,28 @@ def duration_of(page: "Page") -> float:
 def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
     served: Served, visit: Visit, portrait: Path, voice: Path
 ) -> None:
-    page = visit(served.url)
+    """All the while the browser asks nobody but this server and finds no fault."""
+    hosts, faults = set(), []
+    page = visit("about:blank")
+    page.context.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto(served.url)
     expect(page.locator("#model")).to_contain_text("Ready")
     upload(page, portrait, voice)
     expect(page.locator("#plan")).to_contain_text("1.0 s of audio: 1 clip, 64x64, 16 frames")
 
     page.get_by_role("button", name="Generate").click()
     job = page.locator("#job")
+    expect(page.locator("#plan")).to_contain_text("Time: not known yet")
     for step in range(1, STEPS):
         served.model.let(1)
         expect(job).to_contain_text(f"step {step} of {STEPS}")
         expect(job).to_contain_text("clip 1 of 1")
     served.model.let_all()
     expect(job).to_contain_text("Finished")
+    expect(page.locator("#plan")).to_contain_text("Time: about")
+    expect(page.locator("#idle")).not_to_be_visible()  # of a machine that does not stop
 
     assert duration_of(page) == pytest.approx(1.0, abs=1 / 16)
     page.locator("#video video").evaluate("video => { video.muted = true; return video.play() }")
@@ -76,91 +87,43 @@ def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
     assert download.value.suggested_filename == f"a-person-is-talking-seed-{SEED}.mp4"
     assert download.value.path().read_bytes()[4:8] == b"ftyp"
 
+    assert hosts - {""} == {urlsplit(served.url).netloc}
+    assert faults == []
 
-def test_a_reload_in_the_middle_finds_the_job_and_its_video(
+
+def test_a_video_that_is_watched_is_left_alone_until_the_viewer_stops_and_goes_on_where_they_stood(
     served: Served, visit: Visit, portrait: Path, long_voice: Path
 ) -> None:
+    """After a break of the connection, which the page gets over."""
     page = visit(served.url)
     generate(page, portrait, long_voice)
-    served.model.let(STEPS + 1)
-    expect(page.locator("#job")).to_contain_text(f"step 1 of {STEPS}")
-    expect(page.locator("#job")).to_contain_text("clip 2 of 2")
-
-    page.reload()
-
-    expect(page.locator("#job")).to_contain_text("clip 2 of 2")
+    served.model.let(1)
+    job = page.locator("#job")
+    expect(job).to_contain_text("step 1")
+    with page.expect_event("requestfailed"):
+        page.context.set_offline(True)
+    served.model.let(STEPS - 1)
+    page.context.set_offline(False)
+    expect(job).to_contain_text("clip 2 of 2", timeout=30_000)
     assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
-    served.model.let_all()
-    expect(page.locator("#job")).to_contain_text("Finished")
-    page.wait_for_function("() => document.querySelector('#video video').duration > 5.9")
 
-
-def show_first_clip(served: Served, page: "Page", portrait: Path, voice: Path) -> "Locator":
-    """Have the first of two clips made; gives the player with it."""
-    generate(page, portrait, voice)
-    served.model.let(STEPS)
-    duration_of(page)
-    return page.locator("#video video")
-
-
-def test_the_plan_says_how_long_it_takes_as_soon_as_that_is_known(
-    served: Served, visit: Visit, portrait: Path, voice: Path
-) -> None:
-    page = visit(served.url)
-    generate(page, portrait, voice)
-    expect(page.locator("#plan")).to_contain_text("Time: not known yet")
-
-    served.model.let_all()
-
-    expect(page.locator("#plan")).to_contain_text("Time: about")
-
-
-def test_a_video_that_is_watched_is_left_alone_until_there_is_more_of_it(
-    served: Served, visit: Visit, portrait: Path, long_voice: Path
-) -> None:
-    page = visit(served.url)
-    video = show_first_clip(served, page, portrait, long_voice)
+    # Another look of the page is none at the video.
+    video = page.locator("#video video")
+    first = video.get_attribute("src")
     video.evaluate("video => { video.watched = true; video.currentTime = 2 }")
-
     served.model.let(2)
-    expect(page.locator("#job")).to_contain_text(f"step 2 of {STEPS}")
-
+    expect(job).to_contain_text(f"step 2 of {STEPS}")
     assert video.evaluate("video => video.watched && video.currentTime") == 2
 
-
-def test_a_longer_version_waits_until_the_viewer_stops_and_goes_on_where_they_stood(
-    served: Served, visit: Visit, portrait: Path, long_voice: Path
-) -> None:
-    page = visit(served.url)
-    video = show_first_clip(served, page, portrait, long_voice)
-    first = video.get_attribute("src")
-    video.evaluate("video => { video.muted = true; video.playbackRate = 0.1; video.currentTime = 2; video.play() }")
+    # A longer version waits.
+    video.evaluate("video => { video.muted = true; video.playbackRate = 0.1; video.play() }")
     page.wait_for_function("() => document.querySelector('#video video').currentTime > 2")
-
     served.model.let_all()
-    expect(page.locator("#job")).to_contain_text("Finished")
+    expect(job).to_contain_text("Finished")
     expect(video).to_have_attribute("src", first)
     video.evaluate("video => video.pause()")
-
     page.wait_for_function("() => document.querySelector('#video video').duration > 5.9")
     page.wait_for_function("() => document.querySelector('#video video').currentTime >= 2")
-
-
-def test_cancel_ends_the_job_and_keeps_its_clips(
-    served: Served, visit: Visit, portrait: Path, long_voice: Path
-) -> None:
-    page = visit(served.url)
-    generate(page, portrait, long_voice)
-    served.model.let(STEPS)
-    duration_of(page)
-
-    page.get_by_role("button", name="Cancel", exact=True).click()
-    expect(page.locator("#job")).to_contain_text("Stopping")
-    served.model.let_all()
-
-    expect(page.locator("#job")).to_contain_text("Cancelled")
-    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
-    assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
 
 
 def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
@@ -206,8 +169,8 @@ def test_a_click_on_an_example_runs_it(served: Served, visit: Visit) -> None:
     assert duration_of(page) > 0
 
 
-def test_an_older_video_is_shown_again(
-    served: Served, visit: Visit, portrait: Path, voice: Path, long_voice: Path
+def test_an_older_video_is_kept_shown_again_and_continued_with_more_audio(
+    served: Served, visit: Visit, portrait: Path, voice: Path, tmp_path: Path
 ) -> None:
     served.model.let_all()
     page = visit(served.url)
@@ -215,98 +178,98 @@ def test_an_older_video_is_shown_again(
     expect(page.locator("#job")).to_contain_text("Finished")
     expect(page.locator("#video video")).to_be_visible()
     served_first = page.locator("#video video").get_attribute("src")
+
+    # A deletion that is not meant deletes nothing.
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Delete").click()
     page.get_by_label("Prompt", exact=True).fill("she sings")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#history .entry").filter(has_text="she sings").filter(has_text="Finished")).to_have_count(1)
+    entries = page.locator("#history .entry")
+    expect(entries.filter(has_text="she sings").filter(has_text="Finished")).to_have_count(1)
+    expect(entries).to_have_count(2)
 
-    page.locator("#history .entry").filter(has_text="a person is talking").click()
-
+    entries.filter(has_text="a person is talking").click()
     expect(page.locator("#video video")).to_have_attribute("src", served_first)
 
-
-@pytest.mark.parametrize("name", ["text.wav", "empty.wav"])
-def test_a_wrong_file_is_told_in_one_sentence_where_the_plan_stands(
-    served: Served, visit: Visit, portrait: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_text("no sound" if name.startswith("text") else "")
-    page = visit(served.url)
-    give(page, "portrait", portrait)
-    give(page, "audio", tmp_path / name)
-    wrong = page.locator("#plan .wrong")
-    expect(wrong).to_contain_text("audio")
-
-    page.get_by_role("button", name="Generate").click()
-
-    expect(wrong).to_contain_text("audio")
-    expect(page.locator(".card.job")).to_have_class("card job none")
-    assert served.studio.queue.all() == []
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Continue with more audio").click()
+    chooser.value.set_files(write_voice(tmp_path / "more.wav", 2))
+    expect(entries).to_have_count(3)
+    page.wait_for_function("() => document.querySelector('#video video').duration > 2.9")
 
 
-def test_a_file_of_another_kind_is_refused_in_plain_words(
-    served: Served, visit: Visit, portrait: Path, voice: Path
+def test_what_is_missing_or_wrong_is_told_in_plain_words_where_the_plan_stands(
+    served: Served, visit: Visit, portrait: Path, voice: Path, tmp_path: Path
 ) -> None:
     page = visit(served.url)
     expect(page.locator("#model")).to_contain_text("Ready")  # all of the page is there
-    said = page.locator("[data-testid=toast-text]")
+    wrong, said = page.locator("#plan .wrong"), page.locator("[data-testid=toast-text]")
+    ask = page.get_by_role("button", name="Generate")
+    ask.click()
+    expect(wrong).to_contain_text("Add a portrait and audio first.")
 
+    # Files of another kind.
     give(page, "audio", portrait)
     expect(said.filter(has_text="audio")).to_have_text("This is not audio: my face.png")
     give(page, "portrait", voice)
     expect(said.filter(has_text="picture")).to_have_text("This is not a picture: my voice.wav")
 
-    upload(page, portrait, voice)
+    # Files that are not what they are called.
+    give(page, "portrait", portrait)
+    for name, content in (("text.wav", "no sound"), ("empty.wav", "")):
+        (tmp_path / name).write_text(content)
+        give(page, "audio", tmp_path / name)
+        expect(wrong).to_contain_text("audio:")
+        ask.click()
+        expect(wrong).to_contain_text("audio:")
+        page.locator("#audio").get_by_label("Clear").click()
+        expect(page.locator("#plan")).to_contain_text("Add a portrait and audio")
 
-
-def test_a_wrong_number_is_told_at_once_and_again_on_generate(
-    served: Served, visit: Visit, portrait: Path, voice: Path
-) -> None:
-    page = visit(served.url)
-    upload(page, portrait, voice)
+    # A number.
+    give(page, "audio", voice)
+    expect(page.locator("#plan")).to_contain_text("16 frames")
     page.get_by_role("button", name="Advanced").click()
-
     page.get_by_label("Steps", exact=True).fill("0")
-
-    expect(page.locator("#plan .wrong")).to_contain_text("steps: 0 is not accepted")
-    page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#plan .wrong")).to_contain_text("steps: 0 is not accepted")
+    expect(wrong).to_contain_text("steps: 0 is not accepted")
+    ask.click()
+    expect(wrong).to_contain_text("steps: 0 is not accepted")
     page.get_by_label("Steps", exact=True).fill("2")
     expect(page.locator("#plan")).to_contain_text("16 frames")
 
+    expect(page.locator(".card.job")).to_have_class("card job none")
+    assert served.studio.queue.all() == []
 
-def test_a_photograph_reaches_the_job_as_it_was_taken(
-    served: Served, visit: Visit, voice: Path, tmp_path: Path
+
+def test_a_photograph_reaches_the_job_as_it_was_taken_and_the_audio_as_its_waveform_was_trimmed(
+    served: Served, visit: Visit, long_voice: Path, tmp_path: Path
 ) -> None:
     photograph = tmp_path / "photograph.jpg"
     orientation = Image.Exif()
     orientation[0x0112] = 6  # the camera was held upright
     Image.new("RGB", (160, 80), "teal").save(photograph, exif=orientation)
     page = visit(served.url)
+    upload(page, photograph, long_voice)
+    page.get_by_label("Trim audio to selection").click()
+    sides = [button.bounding_box() for button in page.locator("#audio .settings-wrapper button").all()]
+    audio = page.locator("#audio").bounding_box()
+    assert max(side["x"] + side["width"] for side in sides) < audio["x"] + audio["width"]
+    region = page.locator("#audio").locator("[part~=region-handle-right]")
+    box = region.bounding_box()
+    wave = page.locator("#audio #waveform, #audio .component-wrapper").first.bounding_box()
 
-    generate(page, photograph, voice)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(wave["x"] + wave["width"] / 3, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name="Trim", exact=True).click()
 
-    job = served.studio.queue.all()[0].job
-    assert served.studio.queue.request(job).portrait.read_bytes() == photograph.read_bytes()
-
-
-def test_generate_asks_for_what_is_missing(served: Served, visit: Visit) -> None:
-    page = visit(served.url)
-
+    expect(page.locator("#plan")).not_to_contain_text("6.0 s of audio")
+    expect(page.locator("#plan")).to_contain_text("s of audio: 1 clip")
     page.get_by_role("button", name="Generate").click()
-
-    expect(page.locator("#plan .wrong")).to_contain_text("Add a portrait and audio first.")
-
-
-def test_a_break_of_the_connection_is_got_over(served: Served, visit: Visit, portrait: Path, long_voice: Path) -> None:
-    page = visit(served.url)
-    generate(page, portrait, long_voice)
-    served.model.let(1)
-    expect(page.locator("#job")).to_contain_text("step 1")
-    with page.expect_event("requestfailed"):
-        page.context.set_offline(True)
-    served.model.let_all()
-    page.context.set_offline(False)
-
-    expect(page.locator("#job")).to_contain_text("Finished", timeout=30_000)
+    expect(page.locator(".card.job")).not_to_have_class("card job none")
+    request = served.studio.queue.request(served.studio.queue.all()[0].job)
+    assert request.portrait.read_bytes() == photograph.read_bytes()
+    assert measure_audio(request.audio).seconds < 77 / 16
 
 
 def test_tabs_of_one_browser_see_each_others_videos_and_forget_none(
@@ -368,24 +331,6 @@ def test_nothing_jumps_or_sticks_out(served: Served, visit: Visit, portrait: Pat
     assert running["top"] - finished["top"] == pytest.approx(0, abs=1)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     expect(page.get_by_role("button", name="Use via API or MCP")).to_be_visible()
-
-
-def test_the_browser_asks_nobody_but_this_server_and_finds_no_fault(
-    served: Served, visit: Visit, browser: Any, portrait: Path, voice: Path
-) -> None:
-    served.model.let_all()
-    hosts, faults = set(), []
-    page = visit("about:blank")
-    page.context.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    page.goto(served.url)
-    generate(page, portrait, voice)
-    expect(page.locator("#job")).to_contain_text("Finished")
-    duration_of(page)
-
-    assert hosts - {""} == {urlsplit(served.url).netloc}
-    assert faults == []
 
 
 def test_signing_in_opens_the_page(serve: Callable[..., Served], visit: Visit) -> None:

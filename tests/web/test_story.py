@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pipeline.events import ModelState
 from pipeline.media.video import join_clips, write_clip
 
 from .conftest import Served
-from .scripted import SEED, STEPS, PacedModel, failing_once, write_voice
+from .scripted import SEED, STEPS, PacedModel, failing_once
 from .test_page import duration_of, expect, generate, upload
 
 if TYPE_CHECKING:
@@ -24,8 +25,15 @@ pytestmark = pytest.mark.browser
 
 Visit = Callable[..., "Page"]
 Prepare = Callable[[Callable[[ModelState], None]], PacedModel]
-WIDTHS = (1280, 390)
+PHONE = 390
+WIDTHS = (1280, PHONE)
+SCHEMES = ("light", "dark")
 SERIOUS = ("serious", "critical")
+HAS_SCHEME = "dark => document.body.classList.contains('dark') === dark"
+COLOURS_CHANGED = """() => {
+  const changing = document.getAnimations().filter((animation) => animation instanceof CSSTransition);
+  return Promise.allSettled(changing.map((animation) => animation.finished));
+}"""
 
 
 def wait_for_end(page: "Page", state: str = "Finished") -> None:
@@ -63,6 +71,7 @@ def test_from_the_audio_to_the_deleted_video(
     # A reload in the middle.
     page.reload()
     expect(page.locator("#job")).to_contain_text("clip 2 of 2")
+    assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
     served.model.let_all()
     wait_for_end(page)
     page.wait_for_function("() => document.querySelector('#video video').duration > 4.9")
@@ -85,59 +94,6 @@ def test_from_the_audio_to_the_deleted_video(
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#history")).to_contain_text("The videos that you make in this browser are listed here.")
     assert served.studio.queue.all() == []
-
-
-def test_a_deletion_that_is_not_meant_deletes_nothing(
-    served: Served, visit: Visit, portrait: Path, voice: Path
-) -> None:
-    served.model.let_all()
-    page = visit(served.url)
-    generate(page, portrait, voice)
-    wait_for_end(page)
-    page.on("dialog", lambda dialog: dialog.dismiss())
-
-    page.get_by_role("button", name="Delete").click()
-    page.get_by_label("Prompt", exact=True).fill("she sings")
-    page.get_by_role("button", name="Generate").click()
-
-    expect(page.locator("#history .entry")).to_have_count(2)
-
-
-def test_the_waveform_can_be_trimmed(served: Served, visit: Visit, portrait: Path, long_voice: Path) -> None:
-    page = visit(served.url)
-    upload(page, portrait, long_voice)
-    page.get_by_label("Trim audio to selection").click()
-    sides = [button.bounding_box() for button in page.locator("#audio .settings-wrapper button").all()]
-    audio = page.locator("#audio").bounding_box()
-    assert max(side["x"] + side["width"] for side in sides) < audio["x"] + audio["width"]
-    region = page.locator("#audio").locator("[part~=region-handle-right]")
-    box = region.bounding_box()
-    wave = page.locator("#audio #waveform, #audio .component-wrapper").first.bounding_box()
-
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(wave["x"] + wave["width"] / 3, box["y"] + box["height"] / 2, steps=5)
-    page.mouse.up()
-    page.get_by_role("button", name="Trim", exact=True).click()
-
-    expect(page.locator("#plan")).not_to_contain_text("6.0 s of audio")
-    expect(page.locator("#plan")).to_contain_text("s of audio: 1 clip")
-
-
-def test_a_video_is_continued_with_more_audio(
-    served: Served, visit: Visit, portrait: Path, voice: Path, tmp_path: Path
-) -> None:
-    served.model.let_all()
-    page = visit(served.url)
-    generate(page, portrait, voice)
-    wait_for_end(page)
-
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Continue with more audio").click()
-    chooser.value.set_files(write_voice(tmp_path / "more.wav", 2))
-
-    expect(page.locator("#history .entry")).to_have_count(2)
-    page.wait_for_function("() => document.querySelector('#video video').duration > 2.9")
 
 
 def test_settings_are_read_back_from_a_video_that_is_dropped(
@@ -169,10 +125,13 @@ def test_ended_jobs_look_right_after_a_restart(
     generate(page, portrait, long_voice)
     served.model.let(STEPS)
     duration_of(page)
-    page.get_by_role("button", name="Cancel").click()
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    cancel.click()
     expect(page.locator("#job")).to_contain_text("Stopping")
     served.model.let(1)
     wait_for_end(page, "Cancelled")
+    expect(cancel).to_be_hidden()
+    assert duration_of(page) == pytest.approx(77 / 16, abs=1 / 16)
     served.model.error = DiskFull("The disk is full.")
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#job")).to_contain_text("Drawing")
@@ -218,25 +177,30 @@ def test_the_keyboard_is_enough(served: Served, visit: Visit, portrait: Path, vo
     assert entry.evaluate("entry => getComputedStyle(entry).outlineStyle") == "solid"
 
 
-def faults_of(page: "Page", node_modules: Path) -> list[str]:
-    """What axe-core takes for a serious fault of the page as it is now, a line each."""
+def faults_of(page: "Page", node_modules: Path, widths: tuple[int, ...] = WIDTHS) -> list[str]:
+    """What axe-core takes for a serious fault of the page as it is now, at each width, light and dark, a line each."""
     if not page.evaluate("() => 'axe' in window"):
         page.add_script_tag(path=node_modules / "axe-core" / "axe.min.js")
-    found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
-    return [
-        f"{fault['id']}: {node['html'][:120]} {node['failureSummary'][-160:]}"
-        for fault in found
-        if fault["impact"] in SERIOUS
-        for node in fault["nodes"]
-    ]
+    faults = []
+    for width, scheme in product(widths, SCHEMES):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.wait_for_function(HAS_SCHEME, arg=scheme == "dark")
+        page.evaluate(COLOURS_CHANGED)
+        found: list[dict[str, Any]] = page.evaluate(
+            "async () => (await axe.run({resultTypes: ['violations']})).violations"
+        )
+        faults += [
+            f"{width} {scheme} {fault['id']}: {node['html'][:120]} {node['failureSummary'][-160:]}"
+            for fault in found
+            if fault["impact"] in SERIOUS
+            for node in fault["nodes"]
+        ]
+    return faults
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_nobody_is_kept_out(
-    served: Served, visit: Visit, node_modules: Path, portrait: Path, long_voice: Path, width: int, scheme: str
-) -> None:
-    page = visit(served.url, width=width, color_scheme=scheme, reduced_motion="reduce")
+def test_nobody_is_kept_out(served: Served, visit: Visit, node_modules: Path, portrait: Path, long_voice: Path) -> None:
+    page = visit(served.url, reduced_motion="reduce")
     expect(page.locator("#model")).to_contain_text("Ready")
     assert faults_of(page, node_modules) == []
     page.get_by_role("button", name="Advanced").click()
@@ -270,38 +234,37 @@ def downloading_first(prepare: Prepare, arrived: threading.Event) -> Prepare:
     return prepared
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out_where_things_go_wrong(
-    serve: Callable[..., Served], visit: Visit, node_modules: Path, portrait: Path, voice: Path, scheme: str
+    serve: Callable[..., Served], visit: Visit, node_modules: Path, portrait: Path, voice: Path
 ) -> None:
     model, arrived = PacedModel(), threading.Event()
     model.error = DiskFull("The disk is full.")
     model.let_all()
     get = downloading_first(failing_once(model), arrived)
-    page = visit(serve(get).url, width=390, color_scheme=scheme, reduced_motion="reduce")
+    page = visit(serve(get).url, width=PHONE, reduced_motion="reduce")
     ask = page.get_by_role("button", name="Download 45.7 GB")
     expect(ask).to_be_visible()
-    assert faults_of(page, node_modules) == []
+    assert faults_of(page, node_modules, (PHONE,)) == []
     ask.click()
     expect(page.locator("#model")).to_contain_text("12.3 of 45.7 GB")
     expect(ask).to_be_hidden()
-    assert faults_of(page, node_modules) == []
+    assert faults_of(page, node_modules, (PHONE,)) == []
     arrived.set()
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     generate(page, portrait, voice)
     expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
-    assert faults_of(page, node_modules) == []
+    assert faults_of(page, node_modules, (PHONE,)) == []
     page.get_by_role("button", name="Try again").click()
     wait_for_end(page, "The disk is full.")
-    assert faults_of(page, node_modules) == []
+    assert faults_of(page, node_modules, (PHONE,)) == []
 
 
 def test_the_first_paint_is_quick(served: Served, visit: Visit) -> None:
-    """On loopback, in a browser that has nothing of it yet; the quickest of three, for other tests run meanwhile."""
+    """On loopback, in a browser that has nothing of it yet; one of three at most, for other tests run meanwhile."""
 
     def paint_ms() -> float:
         page = visit(served.url)
         expect(page.get_by_role("button", name="Generate")).to_be_visible()
         return page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
 
-    assert min(paint_ms() for _ in range(3)) < 2000
+    assert any(paint_ms() < 2000 for _ in range(3))
