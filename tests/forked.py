@@ -30,14 +30,16 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def start_app(variables: Mapping[str, str]) -> BaseProcess:
-    """`app.py` as a program, in this environment with these `variables` besides."""
-    process = FORKS.Process(target=_run_app, args=(os.environ | variables,))
+def start_app(variables: Mapping[str, str], log: Path | None = None) -> BaseProcess:
+    """`app.py` as a program, in this environment with these `variables` besides; `log` is what its stderr is."""
+    process = FORKS.Process(target=_run_app, args=(os.environ | variables, log), daemon=True)
     process.start()
     return process
 
 
-def _run_app(environment: Mapping[str, str]) -> None:
+def _run_app(environment: Mapping[str, str], log: Path | None) -> None:
+    if log is not None:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

@@ -23,6 +23,7 @@ from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.request import GenerationRequest
 
+from .forked import start_app
 from .web.scripted import PacedModel, write_portrait, write_voice
 
 ROOT = Path(__file__).parents[1]
@@ -254,21 +255,22 @@ def test_elsewhere_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, missi
 
 
 def test_the_program_stops_its_pod(api: RunPodApi, tmp_path: Path) -> None:
-    """`python app.py` with the sample model: the time begins once the model is there."""
+    """app.py with the sample model: the time begins once the model is there."""
     api.answers = [STOPPED] * 100
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     variables = {"MODEL": "sample", "OUTPUT_DIR": str(tmp_path), "PORT": str(port), "OMP_NUM_THREADS": "1"}
     variables |= {"RUNPOD_POD_ID": "pod-1", "RUNPOD_API_KEY": "secret-key", "RUNPOD_API_BASE_URL": api.pod.api}
     variables |= {"IDLE_STOP_MINUTES": "0.02", "TMPDIR": str(tmp_path)}
-    program = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE)
+    program = start_app(variables, tmp_path / "log")
     try:
         assert api.asked.get(timeout=100)["variables"] == {"pod": "pod-1"}
     finally:
         program.terminate()
-        log = program.communicate(timeout=30)[1].decode()
+        program.join(30)
+        log = (tmp_path / "log").read_text()
 
-    assert program.returncode == 0, log
+    assert program.exitcode == 0, log
     assert "the pod is stopped" in log
     assert "secret-key" not in log
 

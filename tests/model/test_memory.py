@@ -31,4 +31,5 @@ def peak_of_video(folder: Path, seconds: int) -> int:
 
 def test_half_a_minute_takes_hardly_more_memory_than_ten_seconds(tmp_path: Path) -> None:
     ten, thirty = (in_fork(peak_of_video, tmp_path, seconds) for seconds in (10, 30))
-    assert thirty - ten < 60e6
+    # 8 to 11 MB were measured; the frames between are 16 MB as floats, and the official program holds them twice.
+    assert thirty - ten < 18e6
