@@ -148,76 +148,56 @@ def test_the_bar_goes_from_0_to_100_the_waiting_job_is_done_and_the_next_start_f
     assert hub.requests == requests
 
 
-def test_a_hub_that_is_down_at_the_start_and_up_later_is_waited_for(start: Start) -> None:
-    port = free_port()
-    program = start(HF_ENDPOINT=f"http://127.0.0.1:{port}")
-    state = program.wait_until(lambda state: "trying again" in state["message"])
-    assert state["message"].startswith("the Hub cannot be reached")
-    with Hub(REPOSITORY, golden_files(), port=port):
-        assert program.wait_for(*ARRIVED, "failed")["state"] in ARRIVED
-    assert "Traceback" not in program.log
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize(
-    ("token", "variables", "sentence"),
-    [
-        ("hf_right", {"HF_TOKEN": "hf_wrong"}, f"The Hub does not accept the token in HF_TOKEN for {REPOSITORY}"),
-        (None, {"MODEL": "somebody/else"}, "The Hub has no repository somebody/else (any more)"),
-    ],
-    ids=["401", "404"],
-)
-def test_a_refusal_of_the_hub_is_one_sentence_everywhere(
-    token: str | None, variables: dict[str, str], sentence: str, hub: Hub, start: Start, visit: Visit
-) -> None:
-    hub.token = token
-    program = start(HF_ENDPOINT=hub.endpoint, **variables)
-    require_sentence(sentence, program, visit(program.url))
-
-
 def require_sentence(sentence: str, program: Program, page: "Page") -> None:
     """The model has failed, and that is why: on the page, in /readyz, in /model and in the log."""
-    state = program.wait_for("failed")
-    assert state["message"].startswith(sentence)
+    state = program.wait_until(lambda state: state["state"] == "failed" and state["message"].startswith(sentence))
     assert state["message"].count("\n") == 0
     assert ask_model(program) == state
     expect(page.locator("#model")).to_contain_text(state["message"])
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     assert state["message"] in program.log
-    assert "Traceback" not in program.log
-    assert "hf_" not in program.log
 
 
 @pytest.mark.browser
-def test_a_full_disk_is_told_and_more_room_and_a_click_mend_it(
-    hub: Hub, models: Path, start: Start, visit: Visit
+def test_what_goes_wrong_is_one_sentence_everywhere_a_click_tries_again_and_a_stop_gives_the_download_back(
+    models: Path, start: Start, visit: Visit
 ) -> None:
+    """One thing after another: no Hub, a refused token, no such repository, a full disk, and data that do not come."""
+    port = free_port()
     with small_disk(models, 4_000_000):
-        program = start(HF_ENDPOINT=hub.endpoint)
+        program = start(HF_ENDPOINT=f"http://127.0.0.1:{port}", HF_TOKEN="hf_wrong")
         page = visit(program.url)
-        require_sentence("The model needs 8.", program, page)
-        assert hub.sent.total() == 0
-        resize(models, 100_000_000)
-        page.get_by_role("button", name="Try again").click()
-        program.wait_for(*ARRIVED)
-        expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+        try_again = page.get_by_role("button", name="Try again")
+        state = program.wait_until(lambda state: "trying again" in state["message"])
+        assert state["message"].startswith("the Hub cannot be reached")
 
+        with Hub(REPOSITORY, golden_files(), port=port, token="hf_right") as hub:  # it is waited for
+            require_sentence(f"The Hub does not accept the token in HF_TOKEN for {REPOSITORY}", program, page)
 
-@pytest.mark.browser
-def test_a_download_that_stands_still_says_so_and_a_stop_gives_it_back(
-    hub: Hub, models: Path, start: Start, visit: Visit
-) -> None:
-    hub.hold(TEXT_ENCODER)
-    program = start(HF_ENDPOINT=hub.endpoint)
-    page = visit(program.url)
-    expect(page.locator("#model")).to_contain_text("; after 120 s the download is tried anew")
-    expect(page.locator("#model")).to_contain_text("No data for 1")
-    folder = models / REPOSITORY
-    assert (folder / LEASE).exists()
-    assert program.stop() == 0
-    assert not (folder / LEASE).exists()
-    assert not list(folder.rglob("*.incomplete"))
-    assert "Traceback" not in program.log
+            hub.token, hub.repository = None, "somebody/else"
+            try_again.click()
+            require_sentence(f"The Hub has no repository {REPOSITORY} (any more)", program, page)
+
+            hub.repository = REPOSITORY
+            try_again.click()
+            require_sentence("The model needs 8.", program, page)
+            assert hub.sent.total() == 0
+
+            resize(models, 100_000_000)
+            hub.hold(TEXT_ENCODER)
+            try_again.click()
+            assert hub.wait_until_sent(needed_bytes() - hub.size(TEXT_ENCODER))
+            expect(try_again).to_be_hidden()
+            expect(page.locator("#model")).to_contain_text("; after 120 s the download is tried anew")
+            expect(page.locator("#model")).to_contain_text("No data for 1")
+
+            folder = models / REPOSITORY
+            assert (folder / LEASE).exists()
+            assert program.stop() == 0
+            assert not (folder / LEASE).exists()
+            assert not list(folder.rglob("*.incomplete"))
+            assert "Traceback" not in program.log
+            assert "hf_" not in program.log
 
 
 @pytest.mark.browser
