@@ -1,15 +1,17 @@
 """Fixtures: the worker in a process of its own, RunPod, a bucket and a web server on this machine."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -61,13 +63,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Wo
         places = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary), "XDG_DATA_HOME": str(temporary)}
         command = [sys.executable, "-m", module, *options]
         log = (temporary / "log").open("w")
-        process = subprocess.Popen(command, env=kept | places | variables, cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, env=kept | places | variables, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
         workers.append(Worker(process, temporary))
         return workers[-1]
 
     yield start
     for worker in workers:
-        worker.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, signal.SIGKILL)  # with runpod's own process, which says that it lives
         worker.process.wait()
         print(worker.log)
 
@@ -88,6 +93,24 @@ class S3:
     url: str
     name: str = "videos"
 
+    @property
+    def client(self) -> Any:
+        """What S3 is administered with."""
+        import boto3
+
+        access = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        return boto3.client("s3", endpoint_url=self.url, **access)
+
+    @contextmanager
+    def missing(self) -> Iterator[None]:
+        """Meanwhile there is no such bucket; what was in it is gone."""
+        objects = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
+        for found in objects:
+            self.client.delete_object(Bucket=self.name, Key=found["Key"])
+        self.client.delete_bucket(Bucket=self.name)
+        yield
+        self.client.create_bucket(Bucket=self.name)
+
     def variables(self) -> dict[str, str]:
         """What RunPod's documentation calls them, and the bucket's name."""
         return {
@@ -101,18 +124,14 @@ class S3:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[S3]:
     """An S3 server with a bucket."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3 = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="id", aws_secret_access_key="secret", region_name="us-east-1"
-    )
-    s3.create_bucket(Bucket=S3.name)
-    yield S3(url)
+    s3 = S3(f"http://{host}:{port}")
+    s3.client.create_bucket(Bucket=s3.name)
+    yield s3
     server.stop()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ class RunPod(ThreadingHTTPServer):
         self.jobs: queue.Queue[dict] = queue.Queue()
         self.stops: queue.Queue[str] = queue.Queue()
         self.reports: queue.Queue[tuple[str, dict]] = queue.Queue()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Workers that are killed leave broken connections: no matter."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def variables(self) -> dict[str, str]:
         """What RunPod sets in the environment of a worker."""

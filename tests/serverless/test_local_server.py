@@ -119,18 +119,14 @@ def test_nothing_is_fetched_for_a_job_that_is_wrong_otherwise(ask: Callable[...,
 
 
 def test_a_bucket_that_does_not_take_the_video_is_a_sentence(
-    start: Callable[..., Worker], files: FileServer, bucket: S3
+    ask: Callable[..., dict], worker: Worker, bucket: S3
 ) -> None:
-    port = free_port()
-    variables = bucket.variables() | {"BUCKET_NAME": "no-such-bucket"}
-    other = start("--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", str(port), **variables)
-    sources = {"portrait": files.url("/portrait.png"), "audio": files.url("/speech.wav")}
-    with local_api(other, port) as api:
-        told = api.post("/runsync", json={"input": sources | SMALLEST}).json()
+    with bucket.missing():
+        told = ask()
 
     assert told["error"] == "The video is made, but the bucket did not take it: the worker's log says why."
-    assert "NoSuchBucket" in other.log
-    assert other.jobs_left == []
+    assert "NoSuchBucket" in worker.log
+    assert worker.jobs_left == []
 
 
 @pytest.mark.parametrize("missing", ["BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY"])
