@@ -13,7 +13,7 @@ from pipeline.store.locations import Places
 from .hub_server import Hub
 from .models import REPOSITORY, model_files
 
-PACE = Pace(poll_s=0.05, stall_s=3, lease_stale_s=1.5, pauses_s=(0.1, 0.1))
+PACE = Pace(poll_s=0.05, stall_s=10, lease_stale_s=1.5, pauses_s=(0.1, 0.1))
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def print_table(performances: list[Performance]) -> None:
     verdicts = []
     for number, performance in enumerate(performances):
         other = performances[(number + 1) % len(performances)]
-        verdict = judge(performance, other.sound)
+        verdict = judge(performance, [other.sound])
         verdicts.append(verdict)
         seam = "" if verdict.seam is None else f"  seam {verdict.seam:.2f}"
         likenesses = " ".join(f"{value:.1f}" for value in verdict.likeness)

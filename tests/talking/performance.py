@@ -35,7 +35,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the instrument says: lip sync with this sound and with another, likeness per clip (dB), the seam."""
+    """What the instrument says: lip sync with this sound, with others, likeness per clip (dB), the seam."""
 
     sync: LipSync
     wrong: float
@@ -45,10 +45,15 @@ class Verdict:
 
 def perform(model: SpeechToVideo, number: int, seconds: float, **settings: object) -> Performance:
     """Held-out face and voice `number`: every fourth frame is upright."""
+    face, sound = held_out(number, seconds)
+    return Performance(face, sound, list(_clips(model, face, sound, number, settings)))
+
+
+def held_out(number: int, seconds: float) -> tuple[Face, np.ndarray]:
+    """A face and a voice, float32 (n,), that training never draws."""
     rng = np.random.default_rng((HELD_OUT_SEED, number))
     face = make_face(rng, UPRIGHT if number % 4 == 3 else SQUARE)
-    sound = make_other_sound(rng, seconds, number).heard
-    return Performance(face, sound, list(_clips(model, face, sound, number, settings)))
+    return face, make_other_sound(rng, seconds, number).heard
 
 
 def _clips(
@@ -64,17 +69,18 @@ def _clips(
                 yield event.frames
 
 
-def judge(performance: Performance, other_sound: np.ndarray) -> Verdict:
-    """Measure a performance, also against a sound that it was not made for."""
+def judge(performance: Performance, other_sounds: list[np.ndarray]) -> Verdict:
+    """Measure a performance, also against sounds that it was not made for: the mean of their correlations."""
     face, frames = performance.face, performance.frames
     moving = (face.mouth_box, face.eyes_box)
     portraits = move_to_frames(np.asarray(draw_portrait(face)), frames, moving)
     opening = mouth_opening(frames, portraits, face.mouth_box)
     borders = [int(border) for border in np.cumsum([len(clip) for clip in performance.clips])[:-1]]
     parts = zip(np.split(frames, borders), np.split(portraits, borders), strict=True)
+    others = [sound_envelope(sound, len(frames)) for sound in other_sounds]
     return Verdict(
         sync=lip_sync(opening, sound_envelope(performance.sound, len(frames))),
-        wrong=lip_sync(opening, sound_envelope(other_sound, len(frames))).correlation,
+        wrong=float(np.mean([lip_sync(opening, envelope).correlation for envelope in others])),
         likeness=[likeness(*part, moving) for part in parts],
         seam=seam(frames, borders) if borders else None,
     )

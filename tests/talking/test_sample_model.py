@@ -9,15 +9,15 @@ import pytest
 from pipeline.store.catalogue import entry_for
 
 from .__main__ import ONE_CLIP, TWO_CLIPS, load_model
-from .performance import Verdict, judge, perform
+from .performance import Verdict, held_out, judge, perform
 
 
 @pytest.fixture(scope="module")
 def verdicts() -> list[Verdict]:
     model = load_model(entry_for("sample").folder)
     performances = [perform(model, 0, ONE_CLIP), perform(model, 1, TWO_CLIPS)]
-    others = performances[1:] + performances[:1]
-    return [judge(one, other.sound) for one, other in zip(performances, others, strict=True)]
+    others = [held_out(number, TWO_CLIPS)[1] for number in range(2, 12)]
+    return [judge(performance, others) for performance in performances]
 
 
 @pytest.mark.timeout(600)
