@@ -182,8 +182,9 @@ def test_later_tries_do_without_xet(obtain, entry, hub, environment):
     def look(state):
         for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
             for child in path.read_text().split():
-                variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-                disabled.setdefault(state.attempt, b"HF_HUB_DISABLE_XET=1" in variables)
+                if b"hub_client" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                    disabled.setdefault(state.attempt, b"HF_HUB_DISABLE_XET=1" in variables)
 
     obtain(entry, watch=look)
     assert disabled == {1: False, 2: False, 3: True}
