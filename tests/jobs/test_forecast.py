@@ -153,7 +153,7 @@ def foreseen(maker: Maker, queue: JobQueue) -> float | None:
     return job.status.eta_s
 
 
-# What `OMP_NUM_THREADS=1 python -m tests.jobs.bench_forecast --lines` printed, with a core of a machine to itself.
+# What `OMP_NUM_THREADS=1 python -m tests.jobs.bench_forecast --lines` printed, given a core before all other work.
 SMALL_JOB = [
     (
         1.571,
