@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -223,14 +224,11 @@ WRONG_NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("endpoint", ["/generate", "/submit", "/plan"])
-def test_wrong_values_give_the_sentence_that_names_them(
-    client: Client, portrait: Path, voice: Path, endpoint: str
-) -> None:
-    for name, value in WRONG_NUMBERS.items():
+def test_wrong_values_give_the_sentence_that_names_them(client: Client, portrait: Path, voice: Path) -> None:
+    for endpoint, (name, value) in product(("/generate", "/submit", "/plan"), WRONG_NUMBERS.items()):
         with pytest.raises(AppError) as caught:
             client.submit(**files(portrait, voice), **{name: value}, api_name=endpoint).result()
-        assert caught.value.message == sentence_for(portrait, voice, **{name: value})
+        assert caught.value.message == sentence_for(portrait, voice, **{name: value}), endpoint
 
 
 def sentence_for(portrait: Path, audio: Path, **values: Any) -> str:
@@ -291,13 +289,13 @@ def test_what_nobody_expected_is_told_without_its_traceback(
     assert "FileNotFoundError" in caplog.text
 
 
-@pytest.mark.parametrize("endpoint", ["/status", "/result", "/cancel", "/delete"])
-def test_an_id_that_is_no_job_gives_a_sentence(client: Client, endpoint: str) -> None:
-    for job in ("0" * 32, "../../etc", 5, None, {"path": "/etc/passwd"}):
+def test_an_id_that_is_no_job_gives_a_sentence(client: Client) -> None:
+    ids = ("0" * 32, "../../etc", 5, None, {"path": "/etc/passwd"})
+    for endpoint, job in product(("/status", "/result", "/cancel", "/delete"), ids):
         with pytest.raises(AppError) as caught:
             client.predict(job, api_name=endpoint)
-        assert "job" in caught.value.message.lower()
-        assert caught.value.message != INTERNAL_ERROR
+        assert "job" in caught.value.message.lower(), (endpoint, job)
+        assert caught.value.message != INTERNAL_ERROR, (endpoint, job)
 
 
 def call(url: str, endpoint: str, data: list[Any]) -> str:

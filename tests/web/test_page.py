@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.media.audio import measure_audio
 
 from .conftest import Served
-from .scripted import SEED, STEPS, PacedModel, failing_once, write_voice
+from .scripted import SEED, STEPS, write_voice
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -140,23 +140,6 @@ def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
     served.model.let_all()
     for page in (first, second):
         expect(page.locator("#job")).to_contain_text("Finished")
-
-
-def test_a_job_waits_for_the_model_and_a_failed_model_can_be_tried_again(
-    serve: Callable[..., Served], visit: Visit, portrait: Path, voice: Path
-) -> None:
-    model = PacedModel()
-    model.let_all()
-    page = visit(serve(failing_once(model)).url)
-    expect(page.locator("#model")).to_contain_text("The model's folder lacks Wan2.1_VAE.pth.")
-    generate(page, portrait, voice)
-    expect(page.locator("#job")).to_contain_text("as soon as the model is ready")
-
-    page.get_by_role("button", name="Try again").click()
-
-    expect(page.locator("#model")).to_contain_text("Ready")
-    expect(page.locator("#job")).to_contain_text("Finished")
-    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
 def test_a_click_on_an_example_runs_it(served: Served, visit: Visit) -> None:
