@@ -20,9 +20,14 @@ PATCH_PIXELS = 256  # of the output, 16 x 16, that one token of a latent frame s
 MEMORY_LATENTS = 1 + MOTION_FRAMES // LATENT_STRIDE
 MEMORY_TOKENS = 1 + 1 / 4 + 4 / 16  # of the motion memory, in latent frames: near, middle and far
 # At so many tokens attention, which grows with their square, takes as much as all else, which grows with their number:
-# three times the 14B model's width and once its feed-forward's. The sample model's sizes lie far below: its steps grow
-# with less than the number at 64 pixels and with its power of 1.5 from 128 to 192, with the number on the whole.
+# three times the 14B model's width and once its feed-forward's. The sample model's sizes lie far below.
 EVEN_TOKENS = 3 * 5120 + 13824
+# What each costs whatever its size (calls, started kernels), as so many more tokens of a pass and pixels of a decoded
+# and of a written frame: fitted to the sample model at 64 to 192 pixels a side, between what it shows on one core and
+# on two. To large pictures it is next to nothing.
+PASS_TOKENS = 220
+DECODE_PIXELS = 3_000
+WRITE_PIXELS = 30_000
 ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding it does, about
 
 
@@ -34,7 +39,7 @@ class Measured:
     tokens: float  # of its opening clip
     start_s: float  # the conditions at the start
     clip_s: float  # a clip, besides all that follows
-    step_s: float  # a pass of the transformer with one token
+    step_s: float  # a token of a pass of the transformer
     decode_s: float  # a pixel of a latent frame, decoded
     write_s: float  # a pixel of a frame, written
 
@@ -71,15 +76,14 @@ def _measured(
     others = [spans["steps", clip] / max(1, request.steps - 1) for clip in clips]
     steps = firsts if request.steps == 1 else others
     work = [step_work(request, plan, clip) for clip in clips]
-    pixels = plan.height * plan.width
     return Measured(
         maker=maker,
         tokens=clip_tokens(request, plan, 1),
         start_s=start_s,
         clip_s=max(0.0, min(first - step for first, step in zip(firsts, steps, strict=True))),
         step_s=median(step / amount for step, amount in zip(steps, work, strict=True)),
-        decode_s=median(spans["decode", clip] / (pixels * latents_of(request, plan, clip)) for clip in clips),
-        write_s=median(spans["encode", clip] / (pixels * plan.frames_per_clip) for clip in clips),
+        decode_s=median(spans["decode", clip] / decode_work(request, plan, clip) for clip in clips),
+        write_s=median(spans["encode", clip] / write_work(plan) for clip in clips),
     )
 
 
@@ -116,9 +120,7 @@ def _clips_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip_s
 
 
 def _rest_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip: int) -> float:
-    pixels = plan.height * plan.width
-    decode_s = pixels * latents_of(request, plan, clip) * judge.decode_s
-    return decode_s + pixels * plan.frames_per_clip * judge.write_s
+    return decode_work(request, plan, clip) * judge.decode_s + write_work(plan) * judge.write_s
 
 
 def passes(request: GenerationRequest) -> int:
@@ -127,9 +129,19 @@ def passes(request: GenerationRequest) -> int:
 
 
 def step_work(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
-    """What a step of `clip` (from 1) takes, in passes of the transformer with one token."""
+    """What a step of `clip` (from 1) takes, in tokens of passes of the transformer."""
     tokens = clip_tokens(request, plan, clip)
-    return passes(request) * tokens * (1 + tokens / EVEN_TOKENS)
+    return passes(request) * (PASS_TOKENS + tokens * (1 + tokens / EVEN_TOKENS))
+
+
+def decode_work(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
+    """What decoding `clip` (from 1) takes, and encoding what the next one remembers, in pixels of latent frames."""
+    return (DECODE_PIXELS + plan.height * plan.width) * latents_of(request, plan, clip)
+
+
+def write_work(plan: ClipPlan) -> float:
+    """What writing a clip takes, in pixels of frames."""
+    return (WRITE_PIXELS + plan.height * plan.width) * plan.frames_per_clip
 
 
 def clip_tokens(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:
