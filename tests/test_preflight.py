@@ -1,12 +1,11 @@
 """What a start finds out, with stand-ins for NVIDIA's program and for torch where there is no card."""
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,8 @@ from pipeline.preflight import findings, plan_start, require_machine, unfit
 from pipeline.settings import read_settings
 from pipeline.store.catalogue import entry_for
 from pipeline.store.progress import in_units
+
+from .forked import start_app
 
 ROOT = Path(__file__).parents[1]
 CARD = Card("NVIDIA H100 80GB HBM3", 85_520_809_984, "570.124.06")
@@ -164,32 +165,25 @@ def test_a_space_listens_on_every_address_and_has_narrower_limits(monkeypatch) -
 def test_a_container_that_cannot_serve_lives_and_says_why(variables: dict[str, str], said: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    kept = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
-        "OUTPUT_DIR": str(tmp_path / "out"),
-    }
+    kept = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "out")}
     (tmp_path / "out" / "password").mkdir(parents=True)  # which is to be a file
-    environment = kept | {"container": "oci", "PORT": str(port)} | variables
-    program = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py")], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    log = tmp_path / "log"
+    program = start_app(kept | {"container": "oci", "PORT": str(port)} | variables, log)
     try:
         state = refusal(f"http://127.0.0.1:{port}", program)
         assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
         assert said in state["message"]
     finally:
-        program.send_signal(signal.SIGTERM)
-        _, log = program.communicate(timeout=30)
-    assert program.returncode == 0
-    assert f"The model is not ready: {state['message']}" in log
+        program.terminate()
+        program.join(30)
+    assert program.exitcode == 0
+    assert f"The model is not ready: {state['message']}" in log.read_text()
 
 
-def refusal(url: str, program: subprocess.Popen) -> dict[str, str]:
+def refusal(url: str, program: BaseProcess) -> dict[str, str]:
     """What /readyz says once the model has failed."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and program.poll() is None:
+    while time.monotonic() < deadline and program.is_alive():
         try:
             answer = httpx.get(f"{url}/readyz", timeout=30)
         except httpx.TransportError:
@@ -197,4 +191,4 @@ def refusal(url: str, program: subprocess.Popen) -> dict[str, str]:
         if answer.json()["state"] == "failed":
             assert answer.status_code == 503
             return answer.json()
-    raise AssertionError(f"the program did not refuse (exit status {program.poll()})")
+    raise AssertionError(f"the program did not refuse (exit status {program.exitcode})")
