@@ -21,7 +21,6 @@ from pipeline.store.progress import in_units
 
 from .forked import start_app
 
-ROOT = Path(__file__).parents[1]
 CARD = Card("NVIDIA H100 80GB HBM3", 85_520_809_984, "570.124.06")
 OLD = Card("NVIDIA A100-SXM4-80GB", 85_899_345_920, "470.82.01")
 LARGE, SAMPLE = entry_for(None), entry_for("sample")
@@ -165,7 +164,12 @@ def test_a_space_listens_on_every_address_and_has_narrower_limits(monkeypatch) -
 def test_a_container_that_cannot_serve_lives_and_says_why(variables: dict[str, str], said: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-    kept = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "out")}
+    kept = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
     (tmp_path / "out" / "password").mkdir(parents=True)  # which is to be a file
     log = tmp_path / "log"
     program = start_app(kept | {"container": "oci", "PORT": str(port)} | variables, log)

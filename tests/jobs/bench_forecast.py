@@ -1,14 +1,13 @@
 """How long a job of the sample model was foreseen to take, after one smaller job, and how long it took.
 
-    python -m tests.jobs.bench_forecast [--lines]
+    python -m tests.jobs.bench_forecast [--times]
 
 To be run on an idle machine: other work makes either job longer. The second job has four times the pixels, three times
-the clips and more steps. `--lines` prints both journals besides, as tests/jobs/test_forecast.py keeps them.
+the clips and more steps. `--times` prints besides when each event came, as tests/jobs/test_forecast.py keeps it.
 """
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -68,23 +67,19 @@ def _tells(event: Event) -> bool:
     return isinstance(event, Started | StageChanged | ClipReady) or (isinstance(event, StepDone) and event.step == 1)
 
 
-def _row(line: Line) -> str:
-    told = re.sub(r"PosixPath\(.*?\)", 'Path("result.mp4")', repr(line.event))
-    return f"    ({line.elapsed_s:.3f}, {told}),"
-
-
 def main() -> None:
     """Make both videos and print what was foreseen."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--lines", action="store_true", help="print the journals of both jobs, too")
+    parser.add_argument("--times", action="store_true", help="print when the events of both jobs came, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = requests(folder)
         model = prepare_model(SAMPLE, Settings(), lambda state: None)
         first, second = [journal(model.generate, job, folder / str(number)) for number, job in enumerate(jobs)]
-    if options.lines:
-        print("[", *map(_row, first), "]", "[", *map(_row, second), "]", sep="\n")
+    if options.times:
+        for lines in (first, second):
+            print([round(line.elapsed_s, 3) for line in lines])
     print(json.dumps(asdict(compare(*jobs, (first, second))), indent=1))
 
 

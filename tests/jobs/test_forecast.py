@@ -153,104 +153,39 @@ def foreseen(maker: Maker, queue: JobQueue) -> float | None:
     return job.status.eta_s
 
 
-# What `python -m tests.jobs.bench_forecast --lines` printed on an idle machine, with one and with two threads, the
-# middle one of three runs each: a small job, and a larger one after it.
-JOURNALS = {
+def clip_events(clip: int, steps: int, clips: int) -> list[Event]:
+    """What the forecast looks at in a clip."""
+    return [
+        StageChanged("denoise", clip),
+        StepDone(clip, 1, steps),
+        StageChanged("decode", clip),
+        StageChanged("encode", clip),
+        ClipReady(clip, clips, Path("result.mp4"), 29),
+    ]
+
+
+BEGIN = [StageChanged(stage, 0) for stage in ("text", "speech", "portrait")]
+SMALL_PLAN = ClipPlan(height=64, width=64, frames=16, clips=1, frames_per_clip=32, warm_up_frames=3, lead_frames=3)
+LARGER_PLAN = ClipPlan(height=128, width=128, frames=48, clips=2, frames_per_clip=32, warm_up_frames=3, lead_frames=3)
+SMALL_JOB = [Started(SMALL_PLAN, 1), *BEGIN, *clip_events(1, 6, 1)]
+LARGER_JOB = [Started(LARGER_PLAN, 1), *BEGIN, *clip_events(1, 10, 2), *clip_events(2, 10, 2)]
+# When each of those events came, in seconds, as `python -m tests.jobs.bench_forecast --times` printed it on an idle
+# machine, with one and with two threads: of three runs each the middle one.
+TIMES = {
     "one core": (
-        [
-            (
-                0.889,
-                Started(
-                    plan=ClipPlan(
-                        height=64, width=64, frames=16, clips=1, frames_per_clip=32, warm_up_frames=3, lead_frames=3
-                    ),
-                    seed=1,
-                ),
-            ),
-            (0.889, StageChanged(stage="text", clip=0)),
-            (0.915, StageChanged(stage="speech", clip=0)),
-            (0.935, StageChanged(stage="portrait", clip=0)),
-            (0.965, StageChanged(stage="denoise", clip=1)),
-            (1.004, StepDone(clip=1, step=1, steps=6)),
-            (1.170, StageChanged(stage="decode", clip=1)),
-            (1.866, StageChanged(stage="encode", clip=1)),
-            (1.969, ClipReady(clip=1, clips=1, video=Path("result.mp4"), frames=16)),
-        ],
-        [
-            (
-                0.040,
-                Started(
-                    plan=ClipPlan(
-                        height=128, width=128, frames=48, clips=2, frames_per_clip=32, warm_up_frames=3, lead_frames=3
-                    ),
-                    seed=1,
-                ),
-            ),
-            (0.041, StageChanged(stage="text", clip=0)),
-            (0.056, StageChanged(stage="speech", clip=0)),
-            (0.084, StageChanged(stage="portrait", clip=0)),
-            (0.163, StageChanged(stage="denoise", clip=1)),
-            (0.263, StepDone(clip=1, step=1, steps=10)),
-            (1.132, StageChanged(stage="decode", clip=1)),
-            (6.710, StageChanged(stage="encode", clip=1)),
-            (6.841, ClipReady(clip=1, clips=2, video=Path("result.mp4"), frames=29)),
-            (6.841, StageChanged(stage="denoise", clip=2)),
-            (6.960, StepDone(clip=2, step=1, steps=10)),
-            (7.979, StageChanged(stage="decode", clip=2)),
-            (15.821, StageChanged(stage="encode", clip=2)),
-            (15.930, ClipReady(clip=2, clips=2, video=Path("result.mp4"), frames=48)),
-        ],
+        [0.889, 0.889, 0.915, 0.935, 0.965, 1.004, 1.170, 1.866, 1.969],
+        [0.040, 0.041, 0.056, 0.084, 0.163, 0.263, 1.132, 6.710, 6.841, 6.841, 6.960, 7.979, 15.821, 15.930],
     ),
     "two cores": (
-        [
-            (
-                0.974,
-                Started(
-                    plan=ClipPlan(
-                        height=64, width=64, frames=16, clips=1, frames_per_clip=32, warm_up_frames=3, lead_frames=3
-                    ),
-                    seed=1,
-                ),
-            ),
-            (0.974, StageChanged(stage="text", clip=0)),
-            (0.996, StageChanged(stage="speech", clip=0)),
-            (1.032, StageChanged(stage="portrait", clip=0)),
-            (1.078, StageChanged(stage="denoise", clip=1)),
-            (1.137, StepDone(clip=1, step=1, steps=6)),
-            (1.311, StageChanged(stage="decode", clip=1)),
-            (2.174, StageChanged(stage="encode", clip=1)),
-            (2.288, ClipReady(clip=1, clips=1, video=Path("result.mp4"), frames=16)),
-        ],
-        [
-            (
-                0.044,
-                Started(
-                    plan=ClipPlan(
-                        height=128, width=128, frames=48, clips=2, frames_per_clip=32, warm_up_frames=3, lead_frames=3
-                    ),
-                    seed=1,
-                ),
-            ),
-            (0.045, StageChanged(stage="text", clip=0)),
-            (0.071, StageChanged(stage="speech", clip=0)),
-            (0.122, StageChanged(stage="portrait", clip=0)),
-            (0.225, StageChanged(stage="denoise", clip=1)),
-            (0.319, StepDone(clip=1, step=1, steps=10)),
-            (1.157, StageChanged(stage="decode", clip=1)),
-            (5.969, StageChanged(stage="encode", clip=1)),
-            (6.079, ClipReady(clip=1, clips=2, video=Path("result.mp4"), frames=29)),
-            (6.079, StageChanged(stage="denoise", clip=2)),
-            (6.194, StepDone(clip=2, step=1, steps=10)),
-            (7.132, StageChanged(stage="decode", clip=2)),
-            (13.269, StageChanged(stage="encode", clip=2)),
-            (13.394, ClipReady(clip=2, clips=2, video=Path("result.mp4"), frames=48)),
-        ],
+        [0.974, 0.974, 0.996, 1.032, 1.078, 1.137, 1.311, 2.174, 2.288],
+        [0.044, 0.045, 0.071, 0.122, 0.225, 0.319, 1.157, 5.969, 6.079, 6.079, 6.194, 7.132, 13.269, 13.394],
     ),
 }
 
 
-@pytest.mark.parametrize("cores", JOURNALS)
+@pytest.mark.parametrize("cores", TIMES)
 def test_after_one_job_of_the_sample_model_another_is_foreseen_within_30_percent(cores: str, tmp_path: Path):
-    small, larger = JOURNALS[cores]
-    foresight = compare(*requests(tmp_path), (journal(small), journal(larger)))
+    jobs = zip(TIMES[cores], (SMALL_JOB, LARGER_JOB), strict=True)
+    small, larger = (journal(zip(times, events, strict=True)) for times, events in jobs)
+    foresight = compare(*requests(tmp_path), (small, larger))
     assert abs(foresight.difference_percent) < 30
