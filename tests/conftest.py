@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from pipeline.settings import Settings
 
 # Tests run side by side, one to a core: more threads in each would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What people have from the Hub is not looked at; huggingface_hub reads this when it is imported.
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), "hf-home-of-tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 

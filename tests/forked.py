@@ -32,12 +32,18 @@ def peak_bytes() -> int:
 
 def start_app(variables: Mapping[str, str], log: Path | None = None) -> BaseProcess:
     """`app.py` as a program, in this environment with these `variables` besides; `log` is what its stderr is."""
-    process = FORKS.Process(target=_run_app, args=(os.environ | variables, log), daemon=True)
+    return start_fork(run_app, os.environ | variables, log)
+
+
+def start_fork(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """A process that does `function` and is ended with this one at the latest."""
+    process = FORKS.Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _run_app(environment: Mapping[str, str], log: Path | None) -> None:
+def run_app(environment: Mapping[str, str], log: Path | None) -> None:
+    """Be `app.py` in this environment and no other."""
     if log is not None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     os.environ.clear()

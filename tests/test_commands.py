@@ -133,12 +133,12 @@ def test_silence_is_made_into_a_video_with_a_hint(tmp_path: Path, capsys) -> Non
     assert (tmp_path / "video.mp4").stat().st_size > 0
 
 
-def test_doctor_says_that_there_is_no_card_and_what_that_means(tmp_path: Path) -> None:
-    told = run(["doctor"], tmp_path)
-    assert told.returncode == 0, told.stderr
-    assert "! There is no CUDA GPU here: the sample model runs on the CPU" in told.stdout
-    assert "The model served here is Sample model" in told.stdout
-    assert "Results go to" in told.stdout
+def test_doctor_says_that_there_is_no_card_and_what_that_means(capsys) -> None:
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "! There is no CUDA GPU here: the sample model runs on the CPU" in told
+    assert "The model served here is Sample model" in told
+    assert "Results go to" in told
 
 
 def test_jobs_says_where_there_are_none(tmp_path: Path, capsys) -> None:
@@ -146,15 +146,14 @@ def test_jobs_says_where_there_are_none(tmp_path: Path, capsys) -> None:
     assert "There are no jobs in" in capsys.readouterr().out
 
 
-def test_an_error_inside_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+def test_an_error_inside_is_one_line_without_a_traceback(tmp_path: Path, capsys) -> None:
     broken = tmp_path / "checkpoint"
     broken.mkdir()
-    told = run(
-        ["generate", f"--portrait={PORTRAIT}", f"--audio={SPEECH}", f"--model={broken}", "--output=v.mp4"], tmp_path
-    )
-    assert told.returncode == 1
-    assert "does not hold a whole model" in told.stderr
-    assert "Traceback" not in told.stderr
+    inputs = [f"--portrait={PORTRAIT}", f"--audio={SPEECH}", f"--model={broken}"]
+    assert main(["generate", *inputs, f"--output={tmp_path / 'v.mp4'}"]) == 1
+    said = capsys.readouterr().err
+    assert "does not hold a whole model" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("verbose", [False, True])

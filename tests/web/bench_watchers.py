@@ -12,8 +12,6 @@ import asyncio
 import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +24,7 @@ from typing import Any
 import httpx
 from gradio_client import Client, handle_file
 
+from ..forked import start_fork
 from .program import free_port
 from .scripted import write_portrait, write_voice
 
@@ -55,6 +54,8 @@ def serve(port: int, folder: Path) -> None:
 
     from .scripted import ENTRY, PacedModel
 
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+
     class Clock(PacedModel):
         def _wait(self) -> None:
             threading.Event().wait(STEP_S)
@@ -68,8 +69,7 @@ def serve(port: int, folder: Path) -> None:
 def server(folder: Path) -> Any:
     """The server's address and process id."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.web.bench_watchers", "--serve", str(port), "--folder", str(folder)]
-    process = subprocess.Popen(command, env=os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")})
+    process = start_fork(serve, port, folder)
     url = f"http://127.0.0.1:{port}"
     try:
         while True:
@@ -77,12 +77,12 @@ def server(folder: Path) -> Any:
                 if httpx.get(f"{url}/readyz").status_code == 200:
                     break
             except httpx.TransportError:
-                assert process.poll() is None, "the server ended"
+                assert process.is_alive(), "the server ended"
             threading.Event().wait(0.2)
         yield url, process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        process.join(30)
 
 
 def cpu_s(pid: int) -> float:
@@ -175,15 +175,6 @@ if __name__ == "__main__":
     parser.add_argument("--followers", type=int, default=FOLLOWERS)
     parser.add_argument("--pages", type=int, default=0, help="open pages, which look once a second")
     parser.add_argument("--steps", type=int, default=40, help="of the job, a second each")
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.folder)
-    else:
-        print(
-            json.dumps(
-                asdict(measure(options.readers, options.followers, options.pages, options.pause, options.steps)),
-                indent=1,
-            )
-        )
+    measured = measure(options.readers, options.followers, options.pages, options.pause, options.steps)
+    print(json.dumps(asdict(measured), indent=1))

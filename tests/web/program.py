@@ -1,10 +1,8 @@
-"""The program as its users start it: `python app.py`, in a process of its own."""
+"""The program in a process of its own, with its libraries loaded (tests/web/test_program.py starts it as users do)."""
 
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from ..forked import run_app, start_fork
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 10  # within which a start has to answer
@@ -32,13 +32,7 @@ class Program:
         self.log_file = folder / f"log-{port}.txt"
         kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
         own = {"OUTPUT_DIR": str(folder / f"output-{port}"), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-        with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "app.py")],
-                env=kept | own | variables | {"PORT": str(port)},
-                stderr=log,
-                cwd=folder,
-            )
+        self.process = start_fork(run_app, kept | own | variables | {"PORT": str(port)}, self.log_file)
 
     @property
     def log(self) -> str:
@@ -49,7 +43,7 @@ class Program:
         """The first state of the model (as /readyz tells it) of which that is so."""
         deadline, pause, state = time.monotonic() + timeout_s, threading.Event(), None
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log
+            assert self.process.is_alive(), self.log
             try:
                 state = httpx.get(f"{self.url}/readyz", timeout=START_SECONDS).json()
             except httpx.TransportError:  # it does not listen yet
@@ -65,10 +59,11 @@ class Program:
 
     def stop(self) -> int:
         """Tell it to end as a service manager does; gives its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        os.kill(self.process.pid, signal.SIGTERM)
+        self.process.join(30)
+        return self.process.exitcode
 
     def close(self) -> None:
         """End it, whatever it does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
