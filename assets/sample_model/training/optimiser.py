@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from assets.sample_model.training.precision import COMPUTE
+
 Named = Iterable[tuple[str, nn.Parameter]]
 
 
@@ -32,7 +34,7 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """`matrix` with its singular values brought near 1 by Newton and Schulz's iteration of the fifth order."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()  # the singular values need only come near 1
+    x = (x / (x.norm() + 1e-7)).to(COMPUTE)  # the singular values need only come near 1
     for _ in range(steps):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x

@@ -1,4 +1,4 @@
-"""Wan's video autoencoder with its convolutions done as flat ones, in bf16, for training on a CPU.
+"""Wan's video autoencoder with its convolutions done as flat ones, in COMPUTE, for training on a CPU.
 
 PyTorch's convolutions in three dimensions are ten to forty times slower on a CPU than those in two. A kernel over three
 frames is the same as the sum of three flat ones, so that is what is computed, and the whole video at once instead of
@@ -16,13 +16,15 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import nn
 
+from assets.sample_model.training.precision import COMPUTE
+
 
 class PlanarConv3d(WanCausalConv3d):
     """The same convolution as up to three flat ones, over the present, the last and the last but one frame."""
 
     def forward(self, x: torch.Tensor, cache_x: None = None) -> torch.Tensor:
         """(B, C, T, H, W) -> (B, O, T', H, W), with nothing before the first frame."""
-        frames = x.to(torch.bfloat16).transpose(1, 2)  # (B, T, C, H, W), in memory (B, T, H, W, C)
+        frames = x.to(COMPUTE).transpose(1, 2)  # (B, T, C, H, W), in memory (B, T, H, W, C)
         if self.kernel_size[0] == 1:
             parts = [frames]
         elif self.stride[0] == 2:  # no padding: every second frame, from the first on
@@ -34,8 +36,8 @@ class PlanarConv3d(WanCausalConv3d):
 
     def _flat(self, frames: torch.Tensor, tap: int) -> torch.Tensor:
         """(B, T, C, H, W) -> (B, T, O, H, W) with the kernel's `tap`; the bias goes with the present."""
-        weight = self.weight[:, :, tap].to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-        bias = self.bias.to(torch.bfloat16) if tap == -1 else None
+        weight = self.weight[:, :, tap].to(COMPUTE).contiguous(memory_format=torch.channels_last)
+        bias = self.bias.to(COMPUTE) if tap == -1 else None
         padding = (self._padding[2], self._padding[0])
         return F.conv2d(frames.flatten(0, 1), weight, bias, padding=padding).unflatten(0, frames.shape[:2])
 
@@ -72,12 +74,12 @@ class _Sum(torch.autograd.Function):
 
 
 class PlanarConv2d(nn.Conv2d):
-    """A flat convolution in bf16."""
+    """A flat convolution in COMPUTE."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-        x = x.to(torch.bfloat16)
-        return F.conv2d(x, weight, self.bias.to(torch.bfloat16), self.stride, self.padding)
+        weight = self.weight.to(COMPUTE).contiguous(memory_format=torch.channels_last)
+        x = x.to(COMPUTE)
+        return F.conv2d(x, weight, self.bias.to(COMPUTE), self.stride, self.padding)
 
 
 class PlanarNorm(WanRMS_norm):
@@ -115,7 +117,7 @@ class PlanarUpsample(WanUpsample):
     """Every pixel four times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(x.to(torch.bfloat16), scale_factor=2, mode="nearest-exact")
+        return F.interpolate(x.to(COMPUTE), scale_factor=2, mode="nearest-exact")
 
 
 class PlanarResample(WanResample):
@@ -151,7 +153,7 @@ def _as_video(x: torch.Tensor, batch: int) -> torch.Tensor:
 
 
 def make_planar(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """`vae` itself, which from now on computes flat and in bf16."""
+    """`vae` itself, which from now on computes flat and in COMPUTE."""
     flat = {
         WanCausalConv3d: PlanarConv3d,
         nn.Conv2d: PlanarConv2d,

@@ -15,6 +15,7 @@ from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_
 from assets.sample_model.training.faces import draw_video
 from assets.sample_model.training.plain_start import TEXT_WIDTH
 from assets.sample_model.training.planar import decode, encode, make_planar
+from assets.sample_model.training.precision import autocast
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
 from assets.sample_model.training.train_vae import picture_loss, pixel_weight, psnr, to_pixels, trained_vae
@@ -77,7 +78,7 @@ def make_latents(
     heard = features[None, ..., first : first + MADE * LATENT_STRIDE]
     noise = torch.from_numpy(rng.standard_normal((1, 16, MADE, *clip.portrait.shape[-2:]), np.float32))
     solver, steps, shift = SAMPLER
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         told = transformer.encode_conditions(torch.zeros(1, 1, TEXT_WIDTH), heard, clip.portrait[None])
         work = Denoising(make_scheduler(solver, steps, shift, noise.device), noise)
         for _ in work.steps(partial(transformer, clip=told)):

@@ -11,6 +11,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from assets.sample_model.training.clips import CLIPS, Clip, load_clips
 from assets.sample_model.training.plain_start import TEXT_WIDTH, make_transformer
+from assets.sample_model.training.precision import autocast
 from assets.sample_model.training.runs import Run, share, train
 from assets.sample_model.training.scenes import FRAMES, SCENES, load_scene
 from assets.sample_model.training.train_speech_encoder import as_table, trained_speech_encoder
@@ -145,7 +146,7 @@ def flow_loss(student: Student, window: Window, rng: np.random.Generator) -> tup
     level = float(rng.uniform(0.9, 1.0) if high else rng.uniform(0.2, 0.9))
     noise = torch.from_numpy(rng.standard_normal(window.latents.shape, np.float32))
     noisy = (1 - level) * window.latents + level * noise
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         clip = student.transformer.encode_conditions(
             torch.zeros(1, 1, TEXT_WIDTH), window.audio, window.portrait, motion=window.motion
         )
