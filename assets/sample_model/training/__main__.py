@@ -1,6 +1,7 @@
 """The sample model from nothing: python -m assets.sample_model.training [--folder WORK] [--output FOLDER]
 
-Needs espeak-ng, two cores and up to two and a half hours. What is done stays in WORK; started again it goes on there.
+Needs espeak-ng and two cores: an hour and a half with AVX-512, near three without. What is done stays in WORK; started
+again it goes on there.
 """
 
 import argparse
