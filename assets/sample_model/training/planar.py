@@ -1,4 +1,4 @@
-"""Wan's video autoencoder with its convolutions done as flat ones, in COMPUTE, for training on a CPU.
+"""Wan's video autoencoder with its convolutions done as flat ones, in bf16 or fp32, for training on a CPU.
 
 PyTorch's convolutions in three dimensions are ten to forty times slower on a CPU than those in two. A kernel over three
 frames is the same as the sum of three flat ones, so that is what is computed, and the whole video at once instead of
@@ -74,7 +74,7 @@ class _Sum(torch.autograd.Function):
 
 
 class PlanarConv2d(nn.Conv2d):
-    """A flat convolution in COMPUTE."""
+    """A flat convolution in the type of precision.py."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight.to(COMPUTE).contiguous(memory_format=torch.channels_last)
@@ -153,7 +153,7 @@ def _as_video(x: torch.Tensor, batch: int) -> torch.Tensor:
 
 
 def make_planar(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """`vae` itself, which from now on computes flat and in COMPUTE."""
+    """`vae` itself, which from now on computes flat and in the type of precision.py."""
     flat = {
         WanCausalConv3d: PlanarConv3d,
         nn.Conv2d: PlanarConv2d,
