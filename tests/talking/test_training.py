@@ -8,11 +8,18 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from assets.sample_model.training.acting import act
-from assets.sample_model.training.clips import Clip
+from assets.sample_model.training.clips import CLIP_FRAMES, Clip
 from assets.sample_model.training.plain_start import make_transformer
 from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.train_decoder import make_latents
-from assets.sample_model.training.train_transformer import PatchConv3d, Window, changes, flow_loss, make_student
+from assets.sample_model.training.train_transformer import (
+    PatchConv3d,
+    Window,
+    changes,
+    draw_window,
+    flow_loss,
+    make_student,
+)
 from assets.sample_model.training.train_vae import make_vae
 
 
@@ -52,6 +59,19 @@ def test_the_untrained_transformer_turns_noise_into_the_still_portrait(level: fl
         clip = model.encode_conditions(torch.zeros(1, 1, 64), torch.randn(1, 25, 32, 16), portrait)
         clean = noisy - level * model(noisy, torch.tensor([1000 * level]), clip)
     assert (clean - portrait).square().mean() < 0.1
+
+
+def test_half_of_what_the_transformer_is_shown_goes_on_from_a_motion_memory() -> None:
+    latents = torch.arange(CLIP_FRAMES // 4).float().view(1, -1, 1, 1).expand(16, -1, 16, 16)
+    clip = Clip(latents[:, :1], latents, torch.ones(16, 16), scene=0, first=0)
+    audio, movement = torch.zeros(25, 32, CLIP_FRAMES), torch.zeros(CLIP_FRAMES, 2)
+    rng = np.random.default_rng(0)
+    windows = [draw_window(clip, audio, movement, rng) for _ in range(200)]
+    remembered = [window for window in windows if window.motion is not None]
+    assert 70 < len(remembered) < 130
+    for window in remembered:
+        first = int(window.latents[0, 0, 0, 0, 0])
+        assert torch.allclose(window.motion.mean(dim=(0, 1, 3, 4)), torch.arange(first - 19.0, first), atol=0.1)
 
 
 def test_patches_as_products_are_the_convolution() -> None:

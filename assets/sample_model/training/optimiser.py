@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from assets.sample_model.training.precision import COMPUTE
@@ -11,7 +12,10 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two and more axes, taken as matrices (outputs, all the rest)."""
+    """For weights of two and more axes, taken as matrices (outputs, all the rest).
+
+    The processes share the work: each turns every second step and tells the others.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -19,15 +23,27 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                speed = state.setdefault("speed", torch.zeros_like(weight))
-                speed.lerp_(weight.grad, 1 - group["momentum"])
-                way = orthogonal(weight.grad.lerp(speed, group["momentum"]).flatten(1))
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            ways = _turned_together([self._way(weight, group["momentum"]) for weight in weights])
+            for weight, way in zip(weights, ways, strict=True):
                 size = max(1, way.shape[0] / way.shape[1]) ** 0.5
                 weight.sub_(way.view_as(weight), alpha=group["lr"] * size)
+
+    def _way(self, weight: nn.Parameter, momentum: float) -> torch.Tensor:
+        """Where `weight` should go, as a matrix."""
+        speed = self.state[weight].setdefault("speed", torch.zeros_like(weight))
+        speed.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(speed, momentum).flatten(1)
+
+
+def _turned_together(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each of `matrices` turned by one of the processes, by turns."""
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    own = [orthogonal(m) if i % processes == rank else torch.zeros_like(m) for i, m in enumerate(matrices)]
+    flat = torch.cat([matrix.flatten() for matrix in own])
+    dist.all_reduce(flat)
+    parts = flat.split([matrix.numel() for matrix in matrices])
+    return [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
 
 
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:

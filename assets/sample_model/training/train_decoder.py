@@ -23,7 +23,7 @@ from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 160
+STEPS = 100
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift

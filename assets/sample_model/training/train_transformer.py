@@ -20,7 +20,7 @@ from pipeline.model.speech import HeardSpeech
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 2800
+STEPS = 2200
 GENTLE = ("patch_embedding", "proj_out", "time_embedder", "blocks.0.attn1")
 SEED = 40
 SHORT, LONG = 6, 20  # latents of a window
@@ -119,7 +119,7 @@ def load_features(folder: Path) -> dict[int, torch.Tensor]:
 def draw_window(clip: Clip, features: torch.Tensor, movement: torch.Tensor, rng: np.random.Generator) -> Window:
     """A part of `clip`, drawn by lot: with the motion memory before it, or as an opening clip."""
     total = clip.latents.shape[1]
-    with_memory = rng.random() < 0.5 and total > MOTION_LATENTS + SHORT
+    with_memory = rng.random() < 0.5 and total >= MOTION_LATENTS + SHORT
     earliest = MOTION_LATENTS if with_memory else 0
     count = min(LONG if rng.random() < 0.15 else SHORT, total - earliest)
     start = int(rng.integers(earliest, total - count + 1))

@@ -35,9 +35,9 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson("vae-pictures", frames=1, batch=2, steps=1500, muon_lr=0.006, noise=0.08),
-    Lesson("vae-moving", frames=5, batch=2, steps=1100, muon_lr=0.004, noise=0.02, close=True),
-    Lesson("vae-longer", frames=17, batch=1, steps=100, muon_lr=0.002, noise=0.05),
+    Lesson("vae-pictures", frames=1, batch=2, steps=1300, muon_lr=0.006, noise=0.08),
+    Lesson("vae-moving", frames=5, batch=2, steps=1000, muon_lr=0.004, noise=0.02, close=True),
+    Lesson("vae-longer", frames=17, batch=1, steps=60, muon_lr=0.002, noise=0.05),
 )
 
 
