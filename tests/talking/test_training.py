@@ -20,7 +20,7 @@ from assets.sample_model.training.train_transformer import (
     flow_loss,
     make_student,
 )
-from assets.sample_model.training.train_vae import make_vae
+from assets.sample_model.training.train_vae import from_afar, make_vae
 
 
 @pytest.mark.parametrize("frames", [1, 5, 9])
@@ -47,6 +47,14 @@ def test_the_untrained_autoencoder_gives_a_grey_picture_back_much_as_it_was() ->
     with torch.no_grad():
         seen = [float(vae.decode(vae.encode(x).latent_dist.mode()).sample.mean()) for x in (dark, light)]
     assert seen[1] - seen[0] > 0.3
+
+
+def test_from_afar_a_shift_of_colour_stays_and_grain_is_gone() -> None:
+    rows = torch.arange(128)[:, None]
+    shift, grain = torch.full((1, 3, 5, 128, 192), 0.1), 0.1 * (-1.0) ** (rows + torch.arange(192))
+    assert from_afar(shift).shape == (1, 3, 5, 8, 12)
+    assert torch.allclose(from_afar(shift), torch.tensor(0.1))
+    assert from_afar(grain).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("level", [0.999, 0.9, 0.5])

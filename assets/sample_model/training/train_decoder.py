@@ -18,7 +18,7 @@ from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.precision import autocast
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
-from assets.sample_model.training.train_vae import picture_loss, pixel_weight, psnr, to_pixels, trained_vae
+from assets.sample_model.training.train_vae import from_afar, picture_loss, pixel_weight, psnr, to_pixels, trained_vae
 from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
@@ -65,7 +65,8 @@ def decoding_loss(
     pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
     own = decoded.detach().clamp(-1, 1)
     again = decode(vae, encode(vae, own))
-    notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own)}
+    shift = 127.5 * from_afar(again.detach() - own).abs().mean().item()  # of 256 levels
+    notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own), "shift": shift}
     return picture_loss(decoded[:, :, 1:] - pixels, weight) + picture_loss(again - own, weight), notes
 
 
