@@ -12,7 +12,7 @@ from assets.sample_model.training.runs import share
 from assets.sample_model.training.scenes import FRAMES, SCENES, load_scene
 from assets.sample_model.training.train_vae import to_pixels, trained_vae
 
-CLIPS = 400
+CLIPS = 320
 CLIP_FRAMES = 100  # of a scene's
 SEED = 30
 SPATIAL_STRIDE = 8
