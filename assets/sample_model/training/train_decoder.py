@@ -1,7 +1,7 @@
 """The autoencoder's decoder once more, on latents that the transformer makes.
 
-It learns to put their faults right, and to draw what comes back the same when it is encoded again: a clip's pictures
-are encoded for the memory that the next clip goes on from, and what is lost there shows as a jump between the two.
+It learns to put their faults right, and to go on without a jump after what it has drawn was encoded again: so the next
+clip begins, with a memory of the last one's pictures.
 """
 
 from functools import partial
@@ -26,6 +26,8 @@ from pipeline.request import LATENT_STRIDE
 STEPS = 100
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
+REMEMBERED = 2  # of the latents that are decoded: the memory, with the one before what is made
+STEADINESS = 2  # what it counts that pictures stay the same after a memory that was encoded again
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
 
 
@@ -55,19 +57,21 @@ def decoding_loss(
     number: int,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """How far decoded latents of the transformer's are from the drawn frames, and from themselves encoded again."""
+    """How far decoded latents of the transformer's are from the drawn frames, and from themselves as a next clip's."""
     start = int(rng.integers(0, clip.latents.shape[1] - MADE + 1)) if rng.random() < 0.6 else 0
     made = make_latents(transformer, clip, features, start, rng)[:, :SHOWN]
     before = clip.latents[:, start - 1 : start] if start else clip.portrait
-    decoded = decode(vae, as_coded(vae, torch.cat([before, made], dim=1))[None])
+    latents = as_coded(vae, torch.cat([before, made], dim=1))[None]
+    decoded = decode(vae, latents)
     shot = make_shot(folder, number)
     movement = shot.movement.part(start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
     pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
     own = decoded.detach().clamp(-1, 1)
-    again = decode(vae, encode(vae, own))
+    memory = encode(vae, own[:, :, : 1 + (REMEMBERED - 1) * LATENT_STRIDE])
+    again = decode(vae, torch.cat([memory, latents[:, :, REMEMBERED:]], dim=2))
     shift = 127.5 * from_afar(again.detach() - own).abs().mean().item()  # of 256 levels
     notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own), "shift": shift}
-    return picture_loss(decoded[:, :, 1:] - pixels, weight) + picture_loss(again - own, weight), notes
+    return picture_loss(decoded[:, :, 1:] - pixels, weight) + STEADINESS * picture_loss(again - own, weight), notes
 
 
 @torch.no_grad()
