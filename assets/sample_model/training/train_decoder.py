@@ -23,7 +23,7 @@ from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 100
+STEPS = 90
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 REMEMBERED = 2  # of the latents that are decoded: the memory, with the one before what is made

@@ -20,7 +20,7 @@ from pipeline.model.speech import HeardSpeech
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 2000
+STEPS = 1800
 GENTLE = ("patch_embedding", "proj_out", "time_embedder", "blocks.0.attn1")
 SEED = 40
 SHORT, LONG = 6, 20  # latents of a window
