@@ -1,7 +1,7 @@
 """The sample model from nothing: python -m assets.sample_model.training [--folder WORK] [--output FOLDER]
 
-Needs espeak-ng and two cores: an hour and a half with AVX-512, near three without. What is done stays in WORK; started
-again it goes on there.
+Needs espeak-ng and two cores: an hour and a half with AVX-512, two and a half without. What is done stays in WORK;
+started again it goes on there.
 """
 
 import argparse
