@@ -14,7 +14,7 @@ Named = Iterable[tuple[str, nn.Parameter]]
 class Muon(torch.optim.Optimizer):
     """For weights of two and more axes, taken as matrices (outputs, all the rest).
 
-    The processes share the work: each turns every second step and tells the others.
+    The processes share the work: each turns some of the matrices and tells the others.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95):

@@ -1,7 +1,7 @@
 """The type in which training computes its products.
 
-bf16 where the processor has AVX-512. Elsewhere PyTorch takes it number by number: ten to a hundred
-times as long as fp32 (a product of 1536 x 192 x 768 on an AMD EPYC with AVX2: 371 ms in bf16, 6 ms in fp32).
+bf16 where the processor has AVX-512. Elsewhere PyTorch takes it number by number: ten to a hundred times as long as
+fp32 (a product of 1536 x 192 x 768 on an AMD EPYC with AVX2: 371 ms in bf16, 6 ms in fp32).
 """
 
 import torch
