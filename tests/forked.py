@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import resource
 import runpy
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
@@ -44,9 +46,24 @@ def start_fork(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
 
 def run_app(environment: Mapping[str, str], log: Path | None) -> None:
     """Be `app.py` in this environment and no other."""
+    _take_place(environment, log)
+    runpy.run_path("app.py", run_name="__main__")
+
+
+def run_module(module: str, options: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
+    """Be `python -m module options` in this environment and no other, in its own session; all output goes to `log`."""
+    _take_place(environment, log)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.setsid()
+    sys.argv = [module, *options]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _take_place(environment: Mapping[str, str], log: Path | None) -> None:
     if log is not None:
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # it may have been found by another environment
     os.chdir(ROOT)
-    runpy.run_path("app.py", run_name="__main__")

@@ -28,7 +28,7 @@ class FramePacker(nn.Module):
 
 def tokens_of(x: torch.Tensor) -> torch.Tensor:
     """(B, D, frames, rows, columns) -> (B, frames * rows * columns, D), frame-major, then rows, then columns."""
-    return x.flatten(2).transpose(1, 2)
+    return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def token_positions(frames: int, height: int, width: int, with_motion: bool) -> np.ndarray:

@@ -15,11 +15,19 @@ PROGRAM = """
 import sys
 from pipeline.errors import InvalidSetting
 from pipeline.model.hub_file import find_file
-try:
-    print(find_file("LORA", sys.argv[1], ".safetensors").read_bytes().decode())
-except InvalidSetting as error:
-    print(error)
+for source in sys.argv[1:]:
+    try:
+        print(find_file("LORA", source, ".safetensors").read_bytes().decode())
+    except InvalidSetting as error:
+        print(error)
 """
+SAID = {
+    "somebody/loras/a/one.safetensors": "the one",
+    "somebody/loras@main/two.safetensors": "the two",
+    "somebody/loras": "holds 2 .safetensors files: name the one that is meant",
+    "somebody/loras/three.safetensors": "cannot be fetched",
+    "somebody/else/two.safetensors": "cannot be fetched",
+}
 
 
 @pytest.fixture
@@ -29,25 +37,11 @@ def hub() -> Iterator[Hub]:
         yield server
 
 
-def found(hub: Hub, source: str, folder: Path) -> str:
-    """What the program prints: the file's content, or what is wrong."""
-    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder), "HF_HUB_DISABLE_XET": "1"}
+def test_files_on_the_hub_are_fetched_or_it_is_said_why_not(hub: Hub, tmp_path: Path) -> None:
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     told = subprocess.run(
-        [sys.executable, "-c", PROGRAM, source],
+        [sys.executable, "-c", PROGRAM, *SAID],
         env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return told.stdout.strip()
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("somebody/loras/a/one.safetensors", "the one"),
-        ("somebody/loras@main/two.safetensors", "the two"),
-        ("somebody/loras", "holds 2 .safetensors files: name the one that is meant"),
-        ("somebody/loras/three.safetensors", "cannot be fetched"),
-        ("somebody/else/two.safetensors", "cannot be fetched"),
-    ],
-)
-def test_a_file_on_the_hub_is_fetched_or_it_is_said_why_not(source: str, said: str, hub: Hub, tmp_path: Path) -> None:
-    assert said in found(hub, source, tmp_path)
+    for said, (source, expected) in zip(told.stdout.splitlines(), SAID.items(), strict=True):
+        assert expected in said, source

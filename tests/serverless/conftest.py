@@ -3,13 +3,12 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from ..absent import not_run
 from ..file_server import FileServer
+from ..forked import FORKS, run_module
 
 ROOT = Path(__file__).parents[2]
 PORTRAIT, SPEECH, MODEL = (ROOT / "tests" / "golden" / name for name in ("portrait.png", "speech.wav", "checkpoint"))
@@ -29,13 +29,18 @@ START_S = 60  # of a worker that imports much, beside others
 class Worker:
     """A worker's process. `temporary` is where it puts what it does not keep."""
 
-    process: subprocess.Popen
+    process: BaseProcess
     temporary: Path
 
     @property
     def jobs_left(self) -> list[Path]:
         """The folders of jobs that it has not removed."""
         return list(self.temporary.glob("talking-video-*"))
+
+    def exit_status(self) -> int | None:
+        """Once it has ended; None if it goes on for more than START_S."""
+        self.process.join(START_S)
+        return self.process.exitcode
 
     @property
     def log(self) -> str:
@@ -55,17 +60,16 @@ def packages() -> None:
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
     """Starts a worker with these options and variables, and ends it with the module."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    kept |= {"MODEL": str(MODEL), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+    kept |= {"MODEL": str(MODEL), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     workers = []
 
     def start(*options: str, module: str = "tests.serverless.program", **variables: str) -> Worker:
         temporary = tmp_path_factory.mktemp("temporary")
         places = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary), "XDG_DATA_HOME": str(temporary)}
-        command = [sys.executable, "-m", module, *options]
-        log = (temporary / "log").open("w")
-        process = subprocess.Popen(
-            command, env=kept | places | variables, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-        )
+        environment, log = kept | places | variables, temporary / "log"
+        log.touch()
+        process = FORKS.Process(target=run_module, args=(module, options, environment, log))
+        process.start()
         workers.append(Worker(process, temporary))
         return workers[-1]
 
@@ -73,7 +77,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Wo
     for worker in workers:
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)  # with runpod's own process, which says that it lives
-        worker.process.wait()
+        worker.process.join()
         print(worker.log)
 
 
@@ -150,6 +154,6 @@ def local_api(worker: Worker, port: int) -> Iterator[httpx.Client]:
                 client.get("/docs")
                 break
             except httpx.TransportError:
-                assert worker.process.poll() is None, worker.log
+                assert worker.process.is_alive(), worker.log
                 assert time.monotonic() < deadline
         yield client

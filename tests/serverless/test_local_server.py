@@ -134,5 +134,5 @@ def test_half_a_bucket_is_one_line_at_the_start(start: Callable[..., Worker], bu
     variables = {name: value for name, value in bucket.variables().items() if name != missing}
     worker = start(module="pipeline.serverless", **variables)
 
-    assert worker.process.wait(60) == 2
+    assert worker.exit_status() == 2
     assert worker.log.startswith(f"{missing} is not set")

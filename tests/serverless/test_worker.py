@@ -130,7 +130,7 @@ def test_a_worker_without_the_model_does_not_pass_its_check(
 ) -> None:
     worker = start(MODEL=str(tmp_path), **runpod.variables())
 
-    assert worker.process.wait(100) == 1
+    assert worker.exit_status() == 1
     assert "Fitness check failed: check | ModelUnavailable" in worker.log
     assert "does not hold a whole model" in worker.log
 
@@ -141,7 +141,7 @@ def test_a_worker_without_a_gpu_does_not_pass_its_check_with_the_large_model(
 ) -> None:
     worker = start(MODEL=model, PATH="", **runpod.variables())
 
-    assert worker.process.wait(100) == 1
+    assert worker.exit_status() == 1
     assert "needs an NVIDIA GPU" in worker.log
 
 
