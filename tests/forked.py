@@ -1,6 +1,7 @@
 """Processes of their own that begin with the libraries loaded: forks of one that has loaded them and does nothing else.
 
-To start Python with PyTorch, transformers, diffusers and Gradio takes ten seconds of a core, a fork next to none.
+To start Python with PyTorch, transformers, diffusers, Gradio and librosa takes ten seconds of a core and more, a fork
+next to none.
 """
 
 import multiprocessing
@@ -18,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.model.speech_to_video", "pipeline.web.site"])
+FORKS.set_forkserver_preload(["pipeline.model.speech_to_video", "pipeline.web.site", "librosa.core.audio"])
 
 
 def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:

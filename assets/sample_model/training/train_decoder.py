@@ -23,11 +23,11 @@ from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 90
+STEPS = 160
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 REMEMBERED = 2  # of the latents that are decoded: the memory, with the one before what is made
-STEADINESS = 2  # what it counts that pictures stay the same after a memory that was encoded again
+STEADINESS = 3  # what it counts that pictures stay the same after a memory that was encoded again
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
 
 

@@ -36,7 +36,7 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson("vae-pictures", frames=1, batch=2, steps=1300, muon_lr=0.006, noise=0.08),
+    Lesson("vae-pictures", frames=1, batch=2, steps=1250, muon_lr=0.006, noise=0.08),
     Lesson("vae-moving", frames=5, batch=2, steps=850, muon_lr=0.004, noise=0.02, close=True),
     Lesson("vae-longer", frames=13, batch=1, steps=110, muon_lr=0.002, noise=0.05),
 )
