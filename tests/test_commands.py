@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.errors import DiskFull
 from pipeline.media.video import read_note_from
 from pipeline.request import ClipPlan
 
+from .forked import run_module, start_fork
 from .store.mounts import small_disk
 
 ROOT = Path(__file__).parents[1]
@@ -53,18 +55,21 @@ def test_a_video_is_made_with_an_event_per_line(tmp_path: Path) -> None:
 
 
 def test_a_stop_signal_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", *generate("--json")]
-    program = subprocess.Popen(
-        command, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert "started" in program.stdout.readline()
+    log, output = tmp_path / "log", str(tmp_path / "video.mp4")
+    log.touch()
+    options = tuple(generate("--json", output=output))
+    program = start_fork(run_module, "pipeline", options, environment(tmp_path), log)
+    pause = threading.Event()
+    while "started" not in log.read_text():
+        assert program.is_alive(), log.read_text()
+        pause.wait(0.05)
     assert list(tmp_path.glob(".video-*"))
 
     program.terminate()
-    _, said = program.communicate(timeout=60)
+    program.join(60)
 
-    assert program.returncode == 1
-    assert said.splitlines()[-1] == "Stopped."
+    assert program.exitcode == 1
+    assert log.read_text().splitlines()[-1] == "Stopped."
     assert not list(tmp_path.glob("*video*"))
 
 
