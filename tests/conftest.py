@@ -15,13 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), "hf-home-of-tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-MOST_PROCESSES = 4  # each takes 2 GB at its peak
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: a third of the time tests wait for browsers, servers and programs."""
-    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
-
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
