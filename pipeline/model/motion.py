@@ -27,7 +27,10 @@ class FramePacker(nn.Module):
 
 
 def tokens_of(x: torch.Tensor) -> torch.Tensor:
-    """(B, D, frames, rows, columns) -> (B, frames * rows * columns, D), frame-major, then rows, then columns."""
+    """(B, D, frames, rows, columns) -> (B, frames * rows * columns, D), frame-major, then rows, then columns.
+
+    In one piece, as blocks give them: for other strides the first block would have to be compiled on its own.
+    """
     return x.flatten(2).transpose(1, 2).contiguous()
 
 

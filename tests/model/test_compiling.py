@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch._dynamo.utils import counters
 
 from pipeline.model.compiling import compile_blocks, obstacle
 from pipeline.model.loading import load_components
@@ -22,7 +23,9 @@ def test_compiled_blocks_give_the_official_numbers() -> None:
     parts = load_components(CHECKPOINT, ON_CPU, lambda _: None)
     compile_blocks(parts.transformer, ON_CPU)
     recorder = Recorder(SpeechToVideo(parts, ON_CPU))
+    counters.clear()
     recorder.run(GenerationRequest.parse(CASES["no_guidance"]))
+    assert counters["stats"]["unique_graphs"] == 2  # blocks that hear the speech, and those that do not
     for i in (0, 1):
         np.testing.assert_allclose(recorder.outputs[i], expected("no_guidance", f"dit{i}_out"), rtol=0, atol=2e-5)
 
