@@ -18,12 +18,20 @@ from assets.sample_model.training.planar import decode, encode, make_planar
 from assets.sample_model.training.precision import autocast
 from assets.sample_model.training.runs import Run, train
 from assets.sample_model.training.train_transformer import flat_patches, load_features, trained_transformer
-from assets.sample_model.training.train_vae import from_afar, picture_loss, pixel_weight, psnr, to_pixels, trained_vae
+from assets.sample_model.training.train_vae import (
+    AFAR,
+    from_afar,
+    picture_loss,
+    pixel_weight,
+    psnr,
+    to_pixels,
+    trained_vae,
+)
 from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 160
+STEPS = 200
 SEED = 60
 MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
 REMEMBERED = 2  # of the latents that are decoded: the memory, with the one before what is made
@@ -71,7 +79,8 @@ def decoding_loss(
     again = decode(vae, torch.cat([memory, latents[:, :, REMEMBERED:]], dim=2))
     shift = 127.5 * from_afar(again.detach() - own).abs().mean().item()  # of 256 levels
     notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own), "shift": shift}
-    return picture_loss(decoded[:, :, 1:] - pixels, weight) + STEADINESS * picture_loss(again - own, weight), notes
+    drawn, kept = (picture_loss(x, weight, AFAR) for x in (decoded[:, :, 1:] - pixels, again - own))
+    return drawn + STEADINESS * kept, notes
 
 
 @torch.no_grad()
