@@ -105,7 +105,7 @@ def test_killed_jobs_go_on_after_a_restart_and_give_the_frames_of_an_unbroken_on
     first.wait_for_workers(2)
     *broken, unbroken = [first.submit() for _ in range(3)]  # the third waits for one of the others to end
     for job in broken:
-        first.wait_until(job, lambda status: status["clip"] == 2 and status["stage"] == "denoise")
+        first.wait_until(job, lambda status: status["clip"] >= 2)  # one may be ahead of the other
     told = [first.status(job) for job in (*broken, unbroken)]
     assert [(status["state"], status["position"]) for status in told] == [("running", 0), ("running", 0), ("queued", 1)]
     first.kill()
