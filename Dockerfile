@@ -6,7 +6,7 @@
 # The packages are those of requirements.lock, which scripts/lock.sh renews.
 
 # torch's wheels bring their own CUDA libraries and never look for others: of NVIDIA's images `base` is enough, which
-# has none. For a toolkit's libraries in the image give the `runtime` flavour, some 2 GB more:
+# has hardly any. For a toolkit's libraries in the image give the `runtime` flavour, some 2 GB more:
 #   --build-arg BASE_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04@sha256:ebef3c171eeef0298e4eb2e4be843105edf3b8b0ac45e0b43acee358e8046867
 ARG BASE_IMAGE=cuda
 # A stage of its own, for Dependabot sees no image in the value of an argument.

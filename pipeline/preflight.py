@@ -142,7 +142,10 @@ def _about_gpu(gpu: Gpu) -> Iterator[str]:
     for card in gpu.cards:
         yield f"  GPU {card.name}, {in_units(card.memory_bytes)}, driver {card.driver}"
         if card.memory_bytes < SMALLEST_CARD_BYTES:
-            yield f"{ACTION}It has less than the {in_units(SMALLEST_CARD_BYTES)} that the 14B model needs."
+            yield (
+                f"{ACTION}It has less than {in_units(SMALLEST_CARD_BYTES)}: the 14B model is served only where MODEL "
+                "asks for it, rounded to int8 or block by block."
+            )
     cuda = _torch_cuda()
     yield f"  torch is built for CUDA {cuda}" if cuda else f"{ACTION}torch is built without CUDA."
     if not gpu.cards:

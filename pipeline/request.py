@@ -98,6 +98,34 @@ class GenerationRequest(BaseModel):
             raise InvalidRequest(_sentence(error)) from None
 
 
+MEANINGS = {
+    "portrait": "who talks",
+    "audio": "what is said",
+    "prompt": "what is seen",
+    "negative_prompt": "what should not be seen",
+    "max_area": "the size at most",
+    "steps": "denoising steps of each clip",
+    "guidance": "how strictly prompt and audio are followed",
+    "shift": "the larger, the more of the steps go into coarse shapes",
+    "solver": "how a step is computed from those before",
+    "seed": "what the noise is drawn from",
+    "frames_per_clip": "the length of a clip",
+    "max_clips": "after how many clips the video ends at the latest",
+    "audio_start": "where in the audio the video begins",
+    "audio_duration": "how much of the audio is used",
+    "pose_video": "a video whose movements are followed",
+    "first_frame": "whether the video begins with the portrait itself",
+    "sync_lead_frames": "frames by which the model hears the audio later, so that lips are on the sound",
+    "speed": "whether steps are computed whole",
+    "guidance_share": "how long guidance is used",
+}
+
+
+def explained(name: str) -> str:
+    """What the request's field `name` means, and what is accepted."""
+    return f"{MEANINGS[name]}: {GenerationRequest.model_fields[name].description}"
+
+
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
@@ -172,8 +200,8 @@ def plan_clips(request: GenerationRequest, portrait_size: tuple[int, int], audio
 def output_size(image_height: int, image_width: int, max_area: int) -> tuple[int, int]:
     """The output's (height, width): multiples of 64, at most `max_area` pixels, near the image's aspect.
 
-    The official search over scales (spec, section 2.3), its formula for the smallest scale included. Images are
-    hardly enlarged: each side grows by less than 64.
+    The official program's search over scales, its formula for the smallest scale included. Images are hardly enlarged:
+    each side grows by less than 64.
     """
     area = image_height * image_width
     if area <= max_area:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the image without a Docker engine, as root: scripts/build_image.sh [IMAGE] [--stand-in] [BUILDAH OPTIONS...]
+# Build the image without a Docker engine, as root: scripts/build_image.sh [IMAGE [--stand-in] [BUILDAH OPTIONS...]]
 #
 # Needs buildah (apt-get install buildah), 45 GB of free disk, and some 12 minutes on two cores. BUILDAH may carry
 # options, such as a storage of its own: BUILDAH="buildah --root DIR --runroot DIR".

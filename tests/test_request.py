@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InvalidRequest
-from pipeline.request import SIZES, GenerationRequest, cover_size, output_size, plan_clips
+from pipeline.request import MEANINGS, SIZES, GenerationRequest, cover_size, explained, output_size, plan_clips
 
 INPUTS = {"portrait": "portrait.png", "audio": "voice.wav"}
 
@@ -43,6 +43,13 @@ def test_a_wrong_value_is_named_with_what_would_be_accepted(values: dict[str, An
     with pytest.raises(InvalidRequest) as error:
         request(**values)
     assert str(error.value) == sentence
+
+
+def test_every_field_says_what_it_means_and_what_is_accepted() -> None:
+    fields = GenerationRequest.model_fields
+    assert set(MEANINGS) == set(fields)
+    assert explained("guidance") == "how strictly prompt and audio are followed: a number from 0 to 20"
+    assert all(field.description for field in fields.values())
 
 
 def test_a_missing_input_is_named() -> None:

@@ -11,7 +11,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.events import ModelState
 from pipeline.machine import named_entry
 from pipeline.settings import Settings, read_settings
-from pipeline.store.catalogue import DEFAULT_MODEL, ModelEntry
+from pipeline.store.catalogue import DEFAULT_MODEL, VARIANTS, ModelEntry
 from pipeline.store.obtain import Files, obtain_files
 from pipeline.store.progress import describe, follow
 from pipeline.store.verify import verify_model
@@ -20,8 +20,12 @@ from pipeline.store.verify import verify_model
 def add_to(commands: Any) -> None:
     """Add this command's parser."""
     parser = commands.add_parser("download", help="fetch the model's files, or verify them")
-    parser.add_argument("--model", metavar="NAME", help=f"{DEFAULT_MODEL} if not given, or OWNER/NAME[@REVISION]")
-    parser.add_argument("--variant", metavar="V", help="a variant in the catalogue, the first if not given")
+    parser.add_argument(
+        "--model", metavar="NAME", help=f"OWNER/NAME[@REVISION], or MODEL if not given, else {DEFAULT_MODEL}"
+    )
+    parser.add_argument(
+        "--variant", metavar="V", help=f"{', '.join(VARIANTS)}; MODEL_VARIANT if not given, else {VARIANTS[0]}"
+    )
     parser.add_argument("--dir", metavar="DIR", type=Path, help="where models are kept; as MODEL_CACHE_DIR")
     parser.add_argument("--verify", action="store_true", help="read every file, name the bad ones and mend them")
     parser.set_defaults(run=run)
@@ -29,10 +33,9 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fetch the model with a bar on the terminal; prints where it is, and with --verify what was mended."""
-    settings = read_settings()
-    if options.dir is not None:
-        settings = settings.model_copy(update={"model_cache_dir": options.dir})
-    entry = named_entry(options.model, settings.model_copy(update={"model_variant": options.variant}))
+    given = {"model": options.model, "model_variant": options.variant, "model_cache_dir": options.dir}
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    entry = named_entry(settings.model, settings)
     if entry.folder is not None:
         raise InvalidRequest(f"{entry.name} is a folder on this machine: there is nothing to download.")
     with Bar() as bar:

@@ -32,7 +32,7 @@ from pipeline.machine import asks_first, served_entry
 from pipeline.media.files import whole_or_absent
 from pipeline.media.planning import plan_request
 from pipeline.preparation import prepare_model
-from pipeline.request import SIZES, ClipPlan, GenerationRequest
+from pipeline.request import SIZES, ClipPlan, GenerationRequest, explained
 from pipeline.settings import read_settings
 from pipeline.store.progress import ProgressLog
 
@@ -60,15 +60,19 @@ FIELDS = {
 
 def add_to(commands: Any) -> None:
     """Add this command's parser."""
-    parser = commands.add_parser("generate", help="make a talking video from a portrait and an audio file")
+    parser = commands.add_parser(
+        "generate",
+        help="make a talking video from a portrait and an audio file",
+        epilog="What is not given is as said here for the 14B model; the sample model has a size, steps, guidance and "
+        "shift of its own.",
+    )
     for name, value in FIELDS.items():
-        description = GenerationRequest.model_fields[name].description
         required = name in ("portrait", "audio")
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=description, required=required)
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=_help(name), required=required)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--max-area", metavar="N", help=GenerationRequest.model_fields["max_area"].description)
+    size.add_argument("--max-area", metavar="N", help=_help("max_area"))
     size.add_argument("--size", metavar="|".join(SIZES), dest="max_area", help="the same by name")
-    parser.add_argument("--first-frame", action="store_true", default=None, help="start from the portrait itself")
+    parser.add_argument("--first-frame", action="store_true", default=None, help="begin with the portrait itself")
     parser.add_argument("--output", metavar="FILE.mp4", type=Path, required=True, help="the video to write")
     parser.add_argument("--model", metavar="DIR|NAME", help="the model, as the variable MODEL names it")
     parser.add_argument("--lora", metavar="FILE|DIR|OWNER/NAME/FILE", help="a LoRA, as the variable LORA names it")
@@ -78,6 +82,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--frames", metavar="FILE.npy", type=Path, help="also write every generated frame, uncut")
     parser.add_argument("--json", action="store_true", help="print one event per line as JSON")
     parser.set_defaults(run=run)
+
+
+def _help(name: str) -> str:
+    default = GenerationRequest.model_fields[name].get_default()
+    return f"{explained(name)}; {default} if not given" if isinstance(default, int | float) else explained(name)
 
 
 def run(options: argparse.Namespace) -> int:

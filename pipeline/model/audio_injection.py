@@ -25,7 +25,7 @@ class CausalConv1d(nn.Module):
 
 
 class CausalAudioEncoder(nn.Module):
-    """Speech features of a clip -> per latent frame one vector and a few tokens (spec, section 4.6). Runs in fp32."""
+    """Speech features of a clip -> per latent frame one vector and a few tokens. Runs in fp32."""
 
     def __init__(self, audio_dim: int, audio_layers: int, dim: int, num_tokens: int):
         super().__init__()
@@ -66,7 +66,7 @@ def _norm_silu(x: torch.Tensor) -> torch.Tensor:
 
 
 class AudioInjector(nn.Module):
-    """Lets the noisy tokens of each latent frame attend to the speech of that frame alone (spec, section 4.5)."""
+    """Lets the noisy tokens of each latent frame attend to the speech of that frame alone."""
 
     def __init__(self, dim: int, num_heads: int, eps: float):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Motion memory as tokens: the newer a frame, the finer it is seen (spec, section 4.2); and where all tokens stand."""
+"""Motion memory as tokens: the newer a frame, the finer it is seen; and where all tokens stand."""
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def _spread(first: int, last: int, count: int) -> np.ndarray:
 def rotary_table(positions: np.ndarray, head_dim: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines for `positions` (L, 3), each fp32 (1, L, 1, head_dim), per pair (cos, cos) and (-sin, sin).
 
-    The head's pairs are shared out to frame, row and column; angle = position / 10000^(k / pairs) (spec, section 4.3).
+    The head's pairs are shared out to frame, row and column; angle = position / 10000^(k / pairs).
     Computed in fp64: positions are small, but angles decide signs.
     """
     pairs = head_dim // 2

@@ -155,7 +155,9 @@ def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placeme
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     if placement.plan in KINDS:
-        raise InvalidSetting(f"MEMORY={placement.plan!r} cannot be used by several processes: give resident or stream.")
+        raise InvalidSetting(
+            f"MEMORY={placement.plan!r} cannot be used by several processes: give resident, offload or stream."
+        )
     _open(placement.device)
     _tell(str(folder), placement.dtype, placement.device.type, changes)
     atexit.register(_end)

@@ -1,4 +1,4 @@
-"""Denoise one clip (spec, section 3)."""
+"""Denoise one clip, as the official program does."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

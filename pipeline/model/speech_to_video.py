@@ -1,4 +1,4 @@
-"""The recipe: a request becomes events, clip after clip (spec, section 3)."""
+"""The recipe: a request becomes events, clip after clip."""
 
 import logging
 import secrets

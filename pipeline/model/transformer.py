@@ -1,4 +1,4 @@
-"""The speech-to-video transformer of Wan2.2-S2V as a diffusers model (spec, section 4).
+"""The speech-to-video transformer of Wan2.2-S2V as a diffusers model.
 
 Axis letters: B batch, L tokens, F latent frames, h w latent rows and columns, D features.
 """
@@ -33,7 +33,7 @@ NOISY, REFERENCE, MOTION = range(3)  # kinds of tokens, rows of trainable_cond_m
 # a large tensor's memory comes fresh from the system each time, page by page, which costs more than filling it.
 FFN_TOKENS = 2048
 
-# The parts that compute in fp32 whatever the rest does (spec, sections 4.4 to 4.6), by pieces of their names.
+# The parts that compute in fp32 whatever the rest does, by pieces of their names.
 FP32_PARTS = (
     "time_embedder",
     "time_proj",

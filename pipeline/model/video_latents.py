@@ -1,4 +1,4 @@
-"""Pixels <-> latents through Wan's causal video autoencoder (spec, section 2.5)."""
+"""Pixels <-> latents through Wan's causal video autoencoder."""
 
 from collections.abc import Iterator
 

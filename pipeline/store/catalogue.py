@@ -111,8 +111,9 @@ SAMPLE = ModelEntry(
     folder=BUNDLED_MODELS / "sample_model",
     defaults={"max_area": 128 * 192, "steps": 6, "guidance": 1.0, "shift": 5.0},
     notice=(
-        "Sample model: drawn faces, 128 px. It shows what the program does without a GPU, and a real photograph gives "
-        "what it gives. For real portraits run the 14B model on a GPU: start the program with MODEL=wan2.2-s2v-14b."
+        "Sample model: drawn faces, 128 px. It shows what the program does without a GPU, and a real photograph comes "
+        "out as a soft copy at best. For real portraits run the 14B model on a GPU: start the program with "
+        "MODEL=wan2.2-s2v-14b."
     ),
 )
 
@@ -187,6 +188,7 @@ CATALOGUE = (
     _packed("q5_k_m", 15_000_000_000),
     _packed("q4_k_m", 13_900_000_000),
 )
+VARIANTS = tuple(entry.variant for entry in CATALOGUE if entry.name == DEFAULT_MODEL)
 
 
 def entry_for(model: str | None, variant: str | None = None, revision: str | None = None) -> ModelEntry:

@@ -18,7 +18,7 @@ from pipeline.store.progress import in_units, share_in_units
 MODEL_PHASES = {
     "checking": "Checking the model's files",
     "asking": "Not downloaded yet",
-    "waiting": "Waiting for another worker",
+    "waiting": "Another program downloads the model",
     "downloading": "Downloading the model",
     "loading": "Loading the model",
     "ready": "Ready",

@@ -16,7 +16,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.events import ModelState
 from pipeline.idle_stop import IdleState
 from pipeline.jobs.status import ENDED, Status
-from pipeline.request import GenerationRequest
+from pipeline.request import GenerationRequest, explained
 from pipeline.web.studio import NAMES, Studio, told_to_user, uploaded_file
 
 Json = dict[str, Any]
@@ -122,7 +122,10 @@ class Endpoints:
         return asdict(self.studio.worker.model_state)
 
     def stay(self) -> Json:
-        """Begin the time anew after which a machine without work stops itself: the seconds left, or null."""
+        """Begin the time anew after which a machine without work stops itself.
+
+        Gives the seconds left, null where it never stops or is at work, and why it could not be stopped.
+        """
         if self.studio.idle:
             self.studio.idle.stay()
             return asdict(self.studio.idle.state)
@@ -147,7 +150,11 @@ def _job_id(value: Any) -> str:
 def add_endpoints(studio: Studio) -> None:
     """Give the page under construction its API."""
     so_far = _value("video", FILE, "null, or the video so far where there is more of it than before")
-    job = {"job": _value("job", {"type": "string"}, "a job's id: whoever has it may see and stop the job")}
+    job = {
+        "job": _value(
+            "job", {"type": "string"}, "a job's id: whoever has it may see, continue, stop and delete the job"
+        )
+    }
     jobs = {"jobs": _value("jobs", {"type": "array", "items": {"type": "string"}}, "job ids")}
     status = _value("status", _schema_of(Status), "how far the job is")
     statuses = _value("statuses", {"type": "array", "items": _schema_of(Status)}, "the newest first")
@@ -164,7 +171,13 @@ def add_endpoints(studio: Studio) -> None:
     _add(endpoints.delete, job)
     _add(endpoints.history, jobs, statuses)
     _add(endpoints.model, {}, _value("model", _schema_of(ModelState), "the model's state"))
-    _add(endpoints.stay, {}, _value("idle", _schema_of(IdleState), "when the machine stops; null: it does not"))
+    _add(
+        endpoints.stay,
+        {},
+        _value(
+            "idle", _schema_of(IdleState), "the seconds left, null if none are counted; and what went wrong at stopping"
+        ),
+    )
 
 
 def _add(method: Callable, takes: Mapping[str, Api], *gives: Api) -> None:
@@ -184,8 +197,8 @@ def _asked(names: Iterable[str], studio: Studio) -> dict[str, Api]:
     schemas = GenerationRequest.model_json_schema()["properties"]
     values = {}
     for name in names:
-        schema = schemas["max_area" if name == "size" else name]
-        description = schema["description"].replace("the path of ", "")
+        field = "max_area" if name == "size" else name
+        schema, description = schemas[field], explained(field).replace("the path of ", "")
         kind = {"anyOf": [{"type": "string"}, {"type": "integer"}]} if name == "size" else schema
         is_file = name in EXAMPLE_FILES
         values[name] = _file(name, description) if is_file else _value(name, kind, description, studio.defaults[name])

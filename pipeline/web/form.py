@@ -87,7 +87,7 @@ def _build_advanced(defaults: dict[str, Any]) -> dict[str, Component]:
 
 def _size(default: str | int) -> gr.Dropdown:
     own = [] if default in SIZES else [(f"{default} pixels", default)]
-    choices = [(f"{name}: up to {pixels // 1000},000 pixels", name) for name, pixels in SIZES.items()]
+    choices = [(f"{name}: up to {pixels:,} pixels", name) for name, pixels in SIZES.items()]
     return gr.Dropdown(
         own + choices, value=default, label="Size", info="Or an area in pixels, typed", allow_custom_value=True
     )

@@ -43,13 +43,14 @@ def test_its_file_is_fetched_in_the_place_of_the_official_weights(hub: Hub, sett
 @pytest.mark.timeout(120)
 def test_the_command_fetches_both_and_verifies_both(hub: Hub, environment, models, capsys) -> None:
     environment.setenv("GGUF", f"{REPOSITORY}/Small-Q8.gguf")
-    command = ["download", "--model", REPOSITORY, "--dir", str(models)]
-    assert main(command) == 0
+    environment.setenv("MODEL", REPOSITORY)
+    assert main(["download", "--dir", str(models)]) == 0
+    environment.setenv("MODEL", "sample")  # which the option is stronger than
     folder, packed = capsys.readouterr().out.split()
     assert folder == str(models / REPOSITORY)
     damaged = PACKED["Small-Q8.gguf"][:-1] + b"x"
     (models / REPOSITORY / "Small-Q8" / "Small-Q8.gguf").write_bytes(damaged)
-    assert main([*command, "--verify"]) == 0
+    assert main(["download", "--model", REPOSITORY, "--dir", str(models), "--verify"]) == 0
     assert "Small-Q8.gguf was damaged and has been fetched again." in capsys.readouterr().out
     assert packed.endswith("Small-Q8/Small-Q8.gguf")
     assert (models / REPOSITORY / "Small-Q8" / "Small-Q8.gguf").read_bytes() == PACKED["Small-Q8.gguf"]

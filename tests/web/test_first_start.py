@@ -210,7 +210,7 @@ def test_a_second_program_on_the_folder_shows_the_downloads_progress_of_the_firs
     waiting = second.wait_until(lambda state: state["state"] == "waiting" and state["bytes_done"] > 0)
     assert waiting["bytes_total"] == needed_bytes()
     page = visit(second.url)
-    expect(page.locator("#model")).to_contain_text("Waiting for another worker")
+    expect(page.locator("#model")).to_contain_text("Another program downloads the model")
     expect(page.locator("#model")).to_contain_text("of 8.")
     held.set()
     first.wait_for(*ARRIVED)
