@@ -75,7 +75,10 @@ def serve(start: Start, door: socket.socket) -> None:
         start = elsewhere(start, error)
         access, queue = kept_in(start.folder, settings)
     team = Team(queue, [partial(prepare, start, worker) for worker in range(settings.workers)])
-    idle = idle_stop_of(settings, queue, team) if start.trouble is None else None
+    try:
+        idle = idle_stop_of(settings, queue, team)
+    except InvalidSetting:  # the page tells it: the start has found it before
+        idle = None
     site = build_site(Studio(queue, team, start.entry, idle), access)
     logging.info("The page is on %s", public_url(settings))
     build_server(site).run(sockets=[door])

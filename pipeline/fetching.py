@@ -92,6 +92,8 @@ class PublicInternet(httpcore.NetworkBackend):
         """Connect to the first address of `host` that answers. Raises InvalidRequest if one of them is not allowed."""
         failure: Exception | None = None
         for address in self._addresses(host, port):
+            if self.is_late:
+                break
             try:
                 stream = httpcore.SyncBackend().connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:

@@ -69,8 +69,11 @@ def stop_pod(pod: Pod) -> None:
 
 
 def has_work(queue: "JobQueue", worker: "Worker | Team") -> bool:
-    """Whether a job waits or is done, or the model is on its way."""
-    on_its_way = worker.model_state.state in ("checking", "waiting", "downloading", "loading")
+    """Whether a job waits or is done, or the model is on its way. To wait for a model that failed is no work."""
+    state = worker.model_state.state
+    if state == "failed":
+        return False
+    on_its_way = state in ("checking", "waiting", "downloading", "loading")
     return on_its_way or any(status.state not in ENDED for status in queue.all())
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from pipeline.errors import InvalidSetting
@@ -76,7 +77,8 @@ def usable_cards() -> int:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return len(cards())
-    return min(len(cards()), sum(not name.startswith("-") for name in named.replace(",", " ").split()))
+    visible = takewhile(lambda name: not name.startswith("-"), named.replace(",", " ").split())
+    return min(len(cards()), sum(1 for _ in visible))
 
 
 def require_room_for(workers: int, cards: int) -> None:
@@ -134,7 +136,8 @@ def served_entry(settings: Settings) -> ModelEntry:
     """The model that this machine serves: MODEL, or the 14B model where a card can hold it, or the sample model."""
     model = settings.model
     if model is None:
-        model = DEFAULT_MODEL if any(card.suits_large_model for card in cards()) else "sample"
+        suits = usable_cards() and any(card.suits_large_model for card in cards())
+        model = DEFAULT_MODEL if suits else "sample"
     return named_entry(model, settings)
 
 

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 LARGEST = {"portrait": 50_000_000, "audio": 500_000_000, "pose_video": 500_000_000}  # bytes; the page takes as much
 INLINE_BYTES = 7_000_000  # of a video that is returned as base64, 9.3 MB of text: RunPod's /run carries 10 MB
 PROGRESS_S = 1.0  # at least, between two reports to RunPod
-DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+=-]+)*;base64,")
+DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+-]{0,64}(;[\w.+=-]{1,64}){0,4};base64,")  # bounded: strangers write it
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 GIVE = "give the address of a file, or the file itself as base64"
 BUCKET_VARIABLES = {
@@ -192,7 +192,8 @@ def read_input(
 def _bring(source: Any, path: Path, name: str, is_allowed: Callable[[Address], bool]) -> None:
     if not isinstance(source, str):
         raise InvalidRequest(f"{name}: a text is expected; {GIVE}.")
-    text = DATA_URL.sub("", source, count=1) if source.startswith("data:") else source
+    head = DATA_URL.match(source)
+    text = source[head.end() :] if head else source
     if SCHEME.match(text):
         fetch(text, path, name, LARGEST[name], is_allowed)
         return

@@ -101,6 +101,15 @@ def test_the_parts_around_the_transformer_are_measured_apart(capsys) -> None:
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 10**8 for each in figures)
 
 
+def test_the_ways_are_not_compared_with_weights_from_elsewhere(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MODEL", "wan2.2-s2v-14b")
+    monkeypatch.setenv("MODEL_VARIANT", "q8_0")
+    golden = Path(__file__).parent / "golden"
+    files = [f"--portrait={golden / 'portrait.png'}", f"--audio={golden / 'speech.wav'}"]
+    assert main(["bench", "ways", *files]) == 2
+    assert "bench ways needs the model's own weights" in capsys.readouterr().err
+
+
 def test_the_faster_ways_are_compared_with_the_exact_one(capsys) -> None:
     golden = Path(__file__).parent / "golden"
     files = [f"--portrait={golden / 'portrait.png'}", f"--audio={golden / 'speech.wav'}"]

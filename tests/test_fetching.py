@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 
 from pipeline.errors import InvalidRequest
-from pipeline.fetching import MOST_REDIRECTS, Address, fetch, is_public
+from pipeline.fetching import MOST_REDIRECTS, Address, PublicInternet, fetch, is_public
 
 from .file_server import FileServer, Handler
 
@@ -250,6 +251,13 @@ class DrippingHeaders(Handler):
         with suppress(OSError):
             while not self.server.closing.wait(0.05):
                 self.wfile.write(b"H")
+
+
+def test_once_the_time_is_up_no_further_address_is_tried(server: FileServer) -> None:
+    internet = PublicInternet("portrait", lambda _: True)
+    internet.is_late = True
+    with pytest.raises(httpcore.ConnectError):
+        internet.connect_tcp("127.0.0.1", server.server_port)
 
 
 def test_a_file_that_breaks_off_is_refused(server: FileServer, tmp_path: Path) -> None:

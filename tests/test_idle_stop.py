@@ -254,14 +254,15 @@ def test_elsewhere_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, missi
     assert "secret-key" not in str(refused.value)
 
 
-def test_the_program_stops_its_pod(api: RunPodApi, tmp_path: Path) -> None:
-    """app.py with the sample model: the time begins once the model is there."""
+@pytest.mark.parametrize("others", [{}, {"MAX_QUEUE": "many"}], ids=["well", "with a setting that cannot be read"])
+def test_the_program_stops_its_pod(others: dict[str, str], api: RunPodApi, tmp_path: Path) -> None:
+    """app.py with the sample model: the time begins once the model is there, or it is clear that it never will."""
     api.answers = [STOPPED] * 100
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     variables = {"MODEL": "sample", "OUTPUT_DIR": str(tmp_path), "PORT": str(port), "OMP_NUM_THREADS": "1"}
     variables |= {"RUNPOD_POD_ID": "pod-1", "RUNPOD_API_KEY": "secret-key", "RUNPOD_API_BASE_URL": api.pod.api}
-    variables |= {"IDLE_STOP_MINUTES": "0.02", "TMPDIR": str(tmp_path)}
+    variables |= {"IDLE_STOP_MINUTES": "0.02", "TMPDIR": str(tmp_path)} | others
     program = start_app(variables, tmp_path / "log")
     try:
         assert api.asked.get(timeout=100)["variables"] == {"pod": "pod-1"}

@@ -69,12 +69,14 @@ def test_without_cards_any_number_of_workers_shares_the_cores(driver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "count"), [("0", 1), ("1,0", 2), ("GPU-1,GPU-2,GPU-3", 2), ("", 0), ("-1", 0), (" 0 , 1 ", 2)]
+    ("visible", "count"),
+    [("0", 1), ("1,0", 2), ("GPU-1,GPU-2,GPU-3", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), (" 0 , 1 ", 2)],
 )
 def test_cards_that_are_hidden_from_programs_do_not_count(visible: str, count: int, driver, monkeypatch) -> None:
     driver(CARD, CARD)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert usable_cards() == count
+    assert served_entry(read_settings()).name == ("wan2.2-s2v-14b" if count else "sample")
 
 
 def test_workers_and_torchrun_exclude_each_other(monkeypatch) -> None:

@@ -193,6 +193,10 @@ def run_ways(options: argparse.Namespace) -> int:
     """Make the same video in each way and print what differs."""
     settings = read_settings({} if options.model is None else {"model": options.model})
     entry = served_entry(settings)
+    if entry.weights is not None:
+        raise InvalidRequest(
+            "bench ways needs the model's own weights: leave GGUF out, and MODEL_VARIANT but for bf16."
+        )
     given = {name: getattr(options, name) for name in ("portrait", "audio", "steps", "frames_per_clip")}
     size = {} if options.size is None else {"max_area": options.size}
     values = {**entry.defaults, **given, **size, "max_clips": options.clips, "seed": 1, "guidance": 4.5}

@@ -11,9 +11,11 @@ from pipeline.errors import InvalidRequest
 from pipeline.jobs.folder import Base, JobFolder
 from pipeline.jobs.status import Status
 from pipeline.media.audio import join_sound, measure_audio
+from pipeline.media.planning import AT_ONCE
 from pipeline.request import FRAMES_PER_SECOND, GenerationRequest
 
 NOT_FINISHED = "Only a finished video can be continued, and this job is {state}."
+NO_MODEL_YET = "The model is not ready yet: a video can be continued once it is."
 OTHER_MODEL = "This video was made with another model than the one that is loaded now, and cannot be continued with it."
 
 
@@ -28,17 +30,19 @@ def longer_request(
 ) -> GenerationRequest:
     """`request`, which became a video of `frames` frames, with the audio `more` behind its own.
 
-    Writes both into `joined` (WAV). Raises InvalidRequest, which says what cannot be continued or is too long.
+    Writes both into `joined` (WAV), for two callers at a time. Raises InvalidRequest, which says what cannot be
+    continued or is too long.
     """
     if status.state != "finished":
         raise InvalidRequest(NOT_FINISHED.format(state=status.state))
     seconds = frames / FRAMES_PER_SECOND
-    added = measure_audio(more)
-    if seconds + added.seconds > max_seconds:
-        raise InvalidRequest(
-            f"audio: the video has {seconds:.1f} s and the new audio {added.seconds:.1f} s; "
-            f"together at most {max_seconds:g} s are accepted."
-        )
-    join_sound(request.audio, request.audio_start, seconds, more, joined)
+    with AT_ONCE:
+        added = measure_audio(more, max_seconds=max_seconds)
+        if seconds + added.seconds > max_seconds:
+            raise InvalidRequest(
+                f"audio: the video has {seconds:.1f} s and the new audio {added.seconds:.1f} s; "
+                f"together at most {max_seconds:g} s are accepted."
+            )
+        join_sound(request.audio, request.audio_start, seconds, more, joined)
     changes = {"audio": joined, "audio_start": 0.0, "audio_duration": None, "max_clips": None, "seed": status.seed}
     return request.model_copy(update=changes)

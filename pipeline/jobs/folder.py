@@ -27,7 +27,7 @@ import numpy as np
 
 from pipeline.errors import disk_full_explained
 from pipeline.events import ClipReady, MotionMemory, Resume, Started
-from pipeline.jobs.journal import CancelAsked, Journal, Line, StopAsked
+from pipeline.jobs.journal import CancelAsked, DeleteAsked, Journal, Line, StopAsked
 from pipeline.jobs.status import Status, after
 from pipeline.media.files import whole_or_absent
 from pipeline.media.picture import small_jpeg
@@ -160,6 +160,11 @@ class StoredJob:
     def cancel_asked(self) -> bool:
         """Whether somebody wanted it to end."""
         return any(isinstance(line.event, CancelAsked) for line in self.lines)
+
+    @property
+    def delete_asked(self) -> bool:
+        """Whether somebody wanted it to be gone."""
+        return any(isinstance(line.event, DeleteAsked) for line in self.lines)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,16 @@ class CancelAsked:
 
 
 @dataclass(frozen=True)
+class DeleteAsked:
+    """Somebody wants the job to be gone, which it is once it has ended."""
+
+
+@dataclass(frozen=True)
 class StopAsked:
     """The program was told to end while it worked on the job: that the work stops is no fault of the job's."""
 
+
+Wish = CancelAsked | DeleteAsked | StopAsked
 
 LASTING = {
     "started": Started,
@@ -30,6 +37,7 @@ LASTING = {
     "failed": Failed,
     "cancelled": Cancelled,
     "cancel_asked": CancelAsked,
+    "delete_asked": DeleteAsked,
     "stop_asked": StopAsked,
 }
 
@@ -54,7 +62,7 @@ class Line:
 
     at: float
     elapsed_s: float
-    event: Event | CancelAsked | StopAsked
+    event: Event | Wish
     maker: Maker = NOBODY
 
 
@@ -69,7 +77,7 @@ class Journal:
         line = {"at": time.time(), "event": "submitted", "clips": clips}
         self.path.write_text(json.dumps(line) + "\n", encoding="utf-8")
 
-    def append(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: Maker = NOBODY) -> None:
+    def append(self, event: Event | Wish, elapsed_s: float, maker: Maker = NOBODY) -> None:
         """Add `event`, in the place of a torn last line if there is one. Raises DiskFull."""
         told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
         told |= {"maker": asdict(maker)} if isinstance(event, Started) else {}

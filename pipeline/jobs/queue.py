@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pipeline.errors import InvalidRequest, InvalidSetting, QueueFull, UnknownJob
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, StageChanged, Started, StepDone
-from pipeline.jobs.continuation import OTHER_MODEL, base_of, longer_request
+from pipeline.jobs.continuation import NO_MODEL_YET, OTHER_MODEL, base_of, longer_request
 from pipeline.jobs.folder import Base, JobFolder, StoredJob, create_job, read_job, stored_jobs, sweep_leftovers
 from pipeline.jobs.forecast import Measured, expected_rest_s, expected_s, measure
-from pipeline.jobs.journal import NOBODY, CancelAsked, Maker, StopAsked
+from pipeline.jobs.journal import NOBODY, CancelAsked, DeleteAsked, Maker, StopAsked, Wish
 from pipeline.jobs.pace import Pace, measured
 from pipeline.jobs.status import ENDED, Status, after, begun, interrupted, queued, stopping
 from pipeline.media.planning import plan_request
@@ -77,7 +77,7 @@ class Job:
     def of(cls, stored: StoredJob) -> "Job":
         """The job that a folder holds."""
         job = cls(stored.folder, stored.request, stored.status, stored.ready, stored.frames, stored.tries)
-        job.stopping = stored.cancel_asked
+        job.stopping, job.unwanted = stored.cancel_asked, stored.delete_asked
         if stored.lines:
             job.worked_s = stored.lines[-1].elapsed_s
         if job.ended:
@@ -120,12 +120,12 @@ class Job:
             return round(max(0.0, self.expected_s - self.elapsed_s), 1)
         return self.pace.eta_s
 
-    def write(self, event: Event | CancelAsked | StopAsked, elapsed_s: float, maker: Maker = NOBODY) -> None:
+    def write(self, event: Event | Wish, elapsed_s: float, maker: Maker = NOBODY) -> None:
         """Add `event` to the journal. Raises DiskFull and OSError."""
         with self.writing:
             self.folder.journal.append(event, elapsed_s, maker)
 
-    def write_wish(self, wish: CancelAsked | StopAsked) -> None:
+    def write_wish(self, wish: Wish) -> None:
         """Add `wish` to the journal for the next start; where that cannot be done, it holds for this one."""
         try:
             self.write(wish, self.elapsed_s)
@@ -157,6 +157,7 @@ class JobQueue:
         self.max_queue = max_queue
         self.max_audio_seconds = max_audio_seconds
         self.keep_results_days = keep_results_days
+        self.when_gone: Callable[[Path], None] = lambda _: None  # called with the folder of each job that is removed
         self.makers: frozenset[Maker] = frozenset()  # that work here: what others measured is no measure for them
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}  # in order of submission
@@ -171,6 +172,8 @@ class JobQueue:
             raise InvalidSetting(f"{folder} cannot hold jobs (it cannot be written to): set another OUTPUT_DIR.")
         for job in map(Job.of, stored):
             self._jobs[job.id] = job
+        for job in [job for job in self._jobs.values() if job.unwanted]:
+            self._forget(job)
         self._readmit([job for job in self._jobs.values() if not job.ended])
         self._remove_old()
 
@@ -187,6 +190,9 @@ class JobQueue:
         Gives the new job's id. Raises UnknownJob and what `submit` does; InvalidRequest says what cannot be continued.
         """
         job = self._find(id)
+        self._require_room()
+        if not self.makers:
+            raise InvalidRequest(NO_MODEL_YET)
         if job.measured and job.measured.maker.model not in {maker.model for maker in self.makers}:
             raise InvalidRequest(OTHER_MODEL)
         with tempfile.TemporaryDirectory(prefix="continuing-") as place:
@@ -275,6 +281,8 @@ class JobQueue:
         """Cancel the job if need be and, once it has ended, remove all that is kept of it. Raises UnknownJob."""
         job = self._find(id)
         job.unwanted = True
+        if job.status.state == "running":
+            job.write_wish(DeleteAsked())
         if self._cancel(job).state in ENDED:
             self._forget(job)
 
@@ -447,6 +455,7 @@ class JobQueue:
                 job.folder.remove()
             except OSError:
                 logger.exception("Job %s: not all of its files could be removed", job.id[:8])
+            self.when_gone(job.folder.path)
 
     def _remove_old(self) -> None:
         oldest = time.time() - self.keep_results_days * SECONDS_PER_DAY

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipeline.errors import UserError
-from pipeline.events import Cancelled, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
+from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
 from pipeline.jobs.journal import NOBODY, Maker
 from pipeline.jobs.queue import Job, JobQueue, Preview
 from pipeline.jobs.rendering import render
@@ -153,7 +153,8 @@ class Worker:
                     job.preview = preview_of(event)
                 if isinstance(event, Finished):
                     return
-                if job.stopping or self._stopping.is_set():
+                is_whole = isinstance(event, ClipReady) and event.clip == event.clips
+                if (job.stopping or self._stopping.is_set()) and not is_whole:
                     break
         if job.stopping:
             self.queue.record(job, Cancelled())

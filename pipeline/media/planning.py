@@ -19,7 +19,7 @@ CLIPPED = 0.005  # share of samples at full scale
 LOUD_START = 0.25  # of the whole part's root mean square, in its first moment
 LONG_S, LARGE_AREA = 120, SIZES["480p"]
 SMALL_SIDE = 256  # pixels, for a video of twice that and more
-AT_ONCE = threading.BoundedSemaphore(2)  # a picture of 80 megapixels takes a gigabyte while it is opened
+AT_ONCE = threading.BoundedSemaphore(2)  # who read media: 80 megapixels take a gigabyte while opened
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pipeline.events import ModelState
 from pipeline.store.manifest import write_whole
 
 LEASE = ".lease.json"
+FALTERS = b""  # what is read of a lease where the volume gives an error
 SETTLE_S = 0.5  # after a takeover, until it is certain who came last
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ class Lease:
         return holder is not None and holder.token == self._token
 
     def beat(self, state: ModelState) -> None:
-        """Show that the holder lives, and `state` to those who wait. Raises LeaseLost."""
+        """Show that the holder lives, and `state` to those who wait, if the volume lets it. Raises LeaseLost."""
+        if _read(self._path) == FALTERS:
+            return
         if not self.is_held:
             raise LeaseLost
         self._beats += 1
@@ -138,7 +141,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError:  # a network volume that falters: somebody holds it, and shows no sign of life for now
-        return b""
+        return FALTERS
 
 
 def _parse(content: bytes | None) -> Holder | None:

@@ -19,7 +19,7 @@ class ServedFiles:
     """Copies of files, one of each version that somebody is given. Safe to use from any thread.
 
     A video grows with every clip, so all its versions together would take space with the square of its length: a new
-    copy replaces those that were not handed out for PATIENCE_S. Whatever is left goes when Gradio clears its cache.
+    copy replaces those that were not handed out for PATIENCE_S. All go with the folder that their files are in.
     """
 
     def __init__(self) -> None:
@@ -40,6 +40,13 @@ class ServedFiles:
                 _remove_stale(copies)
                 copies[version] = _copied(file, name or file.name)
             return copies[version]
+
+    def forget(self, folder: Path) -> None:
+        """Remove the copies of all files in `folder`, which is gone."""
+        with self._lock:
+            for file in [file for file in self._copies if file.parent == folder]:
+                for copy in self._copies.pop(file).values():
+                    shutil.rmtree(copy.parent, ignore_errors=True)
 
 
 def address_of(copy: Path) -> str:

@@ -44,6 +44,9 @@ class Studio:
     idle: IdleStop | None = None  # what stops this machine when there is nothing to do
     files: ServedFiles = field(default_factory=ServedFiles)
 
+    def __post_init__(self) -> None:
+        self.queue.when_gone = self.files.forget
+
     @property
     def defaults(self) -> dict[str, Any]:
         """The value of each name where none is given: the model's own, over the standard ones."""

@@ -21,8 +21,10 @@ def inputs(tmp_path: Path) -> GenerationRequest:
 def open_queue(tmp_path: Path) -> Callable[..., JobQueue]:
     """Opens the same folder of jobs each time, as a start of the program does."""
 
-    def open_queue(max_queue: int = 20, max_audio_seconds: float = 10, keep_results_days: float = 7) -> JobQueue:
-        return JobQueue(tmp_path / "jobs", max_queue, max_audio_seconds, keep_results_days)
+    def open_queue(
+        max_queue: int = 20, max_audio_seconds: float = 10, keep_results_days: float = 7, kind: type = JobQueue
+    ) -> JobQueue:
+        return kind(tmp_path / "jobs", max_queue, max_audio_seconds, keep_results_days)
 
     return open_queue
 

@@ -113,6 +113,9 @@ def test_what_cannot_be_continued_is_told_in_a_sentence(
         queue.continue_with(job, more)
     with pytest.raises(InvalidRequest, match="cannot be read as audio"):
         queue.continue_with(job, inputs.portrait)
+    queue.makers = frozenset()
+    with pytest.raises(InvalidRequest, match="The model is not ready yet"):
+        queue.continue_with(job, more)
     queue.makers = {Maker("another model")}
     with pytest.raises(InvalidRequest, match="another model"):
         queue.continue_with(job, more)

@@ -147,6 +147,20 @@ def test_a_job_that_is_worked_on_is_deleted_once_it_has_stopped(
         queue.status(job)
 
 
+def test_a_deletion_outlives_the_program(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue, gate = open_queue(), Gate(at_step(2, 1))
+    start(queue, Script(gate))
+    job = queue.submit(inputs)
+    assert gate.reached.wait(30)
+    queue.delete(job)
+
+    assert open_queue().all() == []  # as the next start finds it
+    assert files_of(queue.folder) == set()
+    gate.opened.set()
+
+
 def _end_days_ago(queue: JobQueue, job: str, days: float) -> None:
     """Write the job's events as if they had been so long ago."""
     file = queue.folder / job / "events.jsonl"

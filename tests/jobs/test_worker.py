@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidRequest, ModelUnavailable
-from pipeline.events import ClipFrames, Event, FramesDecoded, ModelState, StageChanged
+from pipeline.events import ClipFrames, ClipReady, Event, FramesDecoded, ModelState, StageChanged
 from pipeline.jobs.folder import read_job
-from pipeline.jobs.queue import JobQueue
+from pipeline.jobs.queue import Job, JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.logs import KeylessFormatter
 from pipeline.media.video import read_note_from
@@ -130,6 +130,23 @@ def test_cancelling_during_a_clip_keeps_the_clips_before(
     assert len(decoded(queue.video(job))) == 5
     assert read_note_from(queue.video(job))["partial"]
     assert files_of(queue.folder / job) == ALWAYS | {"clip-0001.mp4", "result.mp4", "thumbnail.jpg"}
+
+
+def test_a_video_that_is_whole_when_it_is_cancelled_is_finished(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue = open_queue(kind=CancelsAtTheEnd)
+    start(queue, Script())
+    assert follow(queue, queue.submit(inputs))[-1].state == "finished"
+
+
+class CancelsAtTheEnd(JobQueue):
+    """Somebody cancels each job while its last clip is written."""
+
+    def record(self, job: Job, event: Event) -> None:
+        if isinstance(event, ClipReady) and event.clip == event.clips:
+            self.cancel(job.id)
+        super().record(job, event)
 
 
 def test_cancelling_before_the_first_clip_leaves_no_half_written_file(

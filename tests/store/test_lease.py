@@ -132,6 +132,17 @@ def test_a_lease_that_cannot_be_read_at_the_moment_is_somebodys(tmp_path):
     assert watch.silent_s < 10
 
 
+def test_a_volume_that_falters_takes_no_lease_away(tmp_path):
+    lease = acquire(tmp_path)
+    kept = (tmp_path / LEASE).rename(tmp_path / "kept")
+    (tmp_path / LEASE).mkdir()
+    lease.beat(STATE)
+    (tmp_path / LEASE).rmdir()
+    kept.rename(tmp_path / LEASE)
+    lease.beat(STATE)
+    assert lease.is_held
+
+
 def test_a_lease_that_vanished_is_lost(tmp_path):
     lease = acquire(tmp_path)
     (tmp_path / LEASE).unlink()

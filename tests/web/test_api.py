@@ -169,7 +169,10 @@ def test_a_finished_video_is_extended_and_an_unwanted_one_is_deleted(
     served.wait_for_end(first)
 
     longer = client.predict(first, handle_file(long_voice), api_name="/extend")
+    shown = served.studio.video(served.studio.queue.status(first))
+    assert shown.is_file()
     client.predict(first, api_name="/delete")
+    assert not shown.exists()
 
     served.wait_for_end(longer)
     assert frames_of(client.predict(longer, api_name="/result")) == 16 + 96

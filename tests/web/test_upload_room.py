@@ -1,5 +1,6 @@
-"""Uploads to a full disk."""
+"""Uploads to a full disk, and those that break off."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline.web.upload_room import NO_ROOM
 from tests.store.mounts import small_disk
+from tests.test_idle_stop import wait_until
 
 from .conftest import Served
 from .test_page import expect, give
@@ -59,6 +61,22 @@ def test_a_disk_that_fills_up_meanwhile_is_told_likewise(cramped: Served, upload
 
     assert (answer.status_code, answer.text) == (507, NO_ROOM)
     assert files_in(uploads) == before
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(served: Served, tmp_path: Path) -> None:
+    before, door = files_in(tmp_path / "uploads"), httpx.URL(served.url)
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    head += b"Content-Length: 1000000\r\n\r\n--x\r\n"
+    with socket.create_connection((door.host, door.port)) as line:
+        line.sendall(head + b'Content-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n' + b"0" * 10_000)
+        wait_until(lambda: files_in(tmp_path / "uploads") != before)
+    wait_until(lambda: files_in(tmp_path / "uploads") == before)
+
+
+def test_a_file_under_another_name_than_the_pages_is_not_kept(served: Served, tmp_path: Path) -> None:
+    before = files_in(tmp_path / "uploads")
+    httpx.post(f"{served.url}/gradio_api/upload", files={"other": ("a.wav", b"0" * 1000)})
+    wait_until(lambda: files_in(tmp_path / "uploads") == before)
 
 
 @pytest.mark.browser
