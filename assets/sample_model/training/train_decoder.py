@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKLWan
 
 from assets.sample_model.training.clips import Clip, as_coded, load_clips, make_shot
@@ -31,11 +32,12 @@ from pipeline.model.sampling import Denoising, make_scheduler
 from pipeline.model.transformer import SpeechToVideoTransformer
 from pipeline.request import LATENT_STRIDE
 
-STEPS = 200
+STEPS = 220
 SEED = 60
-MADE, SHOWN = 6, 3  # latents that are made, and those of them that are decoded
-REMEMBERED = 2  # of the latents that are decoded: the memory, with the one before what is made
-STEADINESS = 3  # what it counts that pictures stay the same after a memory that was encoded again
+MADE, SHOWN = 6, 4  # latents that are made, and those of them that are decoded
+REMEMBERED = 2  # latents that the next clip's first one, the last of those, is decoded after
+STEADINESS = 6  # what it counts that its pictures stay the same after a memory that was encoded again
+BEFORE = (0, 0, 0, 0, 1, 0)  # padding: the frame before the border is shown as it was made
 SAMPLER = ("unipc", 6, 5.0)  # as the model is used: solver, steps, shift
 
 
@@ -47,7 +49,7 @@ def train_decoder(folder: Path) -> None:
     vae = make_planar(trained_vae(folder))
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(False)
-    run = Run("decoder", folder, STEPS, muon_lr=0.002, adam_lr=0.001, seed=SEED)
+    run = Run("decoder", folder, STEPS, muon_lr=0.0006, adam_lr=0.0003, seed=SEED)
 
     def loss(_: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         number = int(rng.integers(len(clips)))
@@ -75,12 +77,21 @@ def decoding_loss(
     movement = shot.movement.part(start * LATENT_STRIDE, SHOWN * LATENT_STRIDE)
     pixels, weight = to_pixels(draw_video(shot.face, movement))[None], pixel_weight(shot.face)[None]
     own = decoded.detach().clamp(-1, 1)
-    memory = encode(vae, own[:, :, : 1 + (REMEMBERED - 1) * LATENT_STRIDE])
-    again = decode(vae, torch.cat([memory, latents[:, :, REMEMBERED:]], dim=2))
-    shift = 127.5 * from_afar(again.detach() - own).abs().mean().item()  # of 256 levels
-    notes = {"psnr": psnr(own[:, :, 1:], pixels), "again": psnr(again.detach(), own), "shift": shift}
-    drawn, kept = (picture_loss(x, weight, AFAR) for x in (decoded[:, :, 1:] - pixels, again - own))
+    change = border_change(vae, latents, own)
+    shift = 127.5 * from_afar(change.detach()).abs().mean().item()  # of 256 levels
+    notes = {"psnr": psnr(own[:, :, 1:], pixels), "shift": shift}
+    drawn, kept = (picture_loss(x, weight, AFAR) for x in (decoded[:, :, 1:] - pixels, F.pad(change, BEFORE)))
     return drawn + STEADINESS * kept, notes
+
+
+def border_change(vae: AutoencoderKLWan, latents: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """What becomes of the last latent's frames, in `own`, when those before it are encoded again: (B, 3, 4, H, W).
+
+    So the pictures of a next clip begin. The frames of the memory are not shown, nothing is asked of them.
+    """
+    memory = encode(vae, own[:, :, -1 - REMEMBERED * LATENT_STRIDE : -LATENT_STRIDE])
+    again = decode(vae, torch.cat([memory, latents[:, :, -1:]], dim=2))
+    return (again - own[:, :, -1 - REMEMBERED * LATENT_STRIDE :])[:, :, -LATENT_STRIDE:]
 
 
 @torch.no_grad()
