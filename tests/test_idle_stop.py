@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import idle_stop
-from pipeline.errors import InvalidSetting, UserError
+from pipeline.errors import InvalidSetting, ModelUnavailable, UserError
 from pipeline.events import ModelState
 from pipeline.idle_stop import IdleStop, Pod, has_work, stop_pod, this_pod
 from pipeline.jobs.queue import JobQueue
@@ -138,6 +138,23 @@ def test_a_model_on_its_way_and_a_job_are_work_and_nothing_else_is(tmp_path: Pat
     wait_until(lambda: not has_work(queue, worker))
 
     assert queue.status(job).state == "finished"
+    worker.stop()
+
+
+def test_to_wait_for_a_model_that_failed_is_no_work(tmp_path: Path) -> None:
+    def prepare(report: Callable[[ModelState], None]) -> PacedModel:
+        raise ModelUnavailable("There is no GPU.")
+
+    queue = JobQueue(tmp_path / "jobs", 5, max_audio_seconds=20, keep_results_days=7)
+    worker = Worker(queue, prepare)
+    queue.submit(
+        GenerationRequest(
+            portrait=write_portrait(tmp_path / "face.png"), audio=write_voice(tmp_path / "voice.wav", 1), max_area=4096
+        )
+    )
+    assert has_work(queue, worker)
+    worker.start()
+    wait_until(lambda: not has_work(queue, worker))
     worker.stop()
 
 

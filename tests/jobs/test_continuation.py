@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, QueueFull
 from pipeline.jobs.journal import Maker
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
@@ -96,6 +96,28 @@ def test_only_the_chosen_part_of_the_first_audio_is_kept(
     longer = longer_of(queue, job, more)
 
     assert measure_audio(queue.request(longer).audio).seconds == pytest.approx(5 / 16 + 1.2)
+
+
+def test_where_no_more_jobs_may_wait_the_new_audio_is_not_even_read(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    queue = open_queue(max_queue=1)
+    start(queue, Script())
+    job = queue_finished(queue, inputs)
+    queue.max_queue = 0
+    with pytest.raises(QueueFull):
+        queue.continue_with(job, inputs.portrait)  # which is no audio
+
+
+def test_audio_that_is_longer_than_a_video_may_be_is_refused_for_that_alone(
+    open_queue: Callable[..., JobQueue], inputs: GenerationRequest, start: Callable[..., Worker], tmp_path: Path
+):
+    queue = open_queue(max_audio_seconds=2)
+    start(queue, Script())
+    job = queue_finished(queue, inputs)
+    with pytest.raises(InvalidRequest, match="at most 2 s") as refused:
+        queue.continue_with(job, write_inputs(tmp_path / "long", seconds=2.5).audio)
+    assert "together" not in str(refused.value)  # its own length is enough
 
 
 def test_what_cannot_be_continued_is_told_in_a_sentence(
