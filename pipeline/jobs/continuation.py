@@ -5,12 +5,13 @@ So the clips before it stay as they are, to the bit, and the last one is made ag
 before it, now with the new audio behind it. A video of a single clip is made again as a whole, with its seed.
 """
 
+import math
 from pathlib import Path
 
 from pipeline.errors import InvalidRequest
 from pipeline.jobs.folder import Base, JobFolder
 from pipeline.jobs.status import Status
-from pipeline.media.audio import join_sound, measure_audio
+from pipeline.media.audio import AudioTooLong, join_sound, measure_audio
 from pipeline.media.planning import AT_ONCE
 from pipeline.request import FRAMES_PER_SECOND, GenerationRequest
 
@@ -37,10 +38,14 @@ def longer_request(
         raise InvalidRequest(NOT_FINISHED.format(state=status.state))
     seconds = frames / FRAMES_PER_SECOND
     with AT_ONCE:
-        added = measure_audio(more, max_seconds=max_seconds)
-        if seconds + added.seconds > max_seconds:
+        try:
+            length = measure_audio(more, max_seconds=max_seconds).seconds
+        except AudioTooLong:
+            length = math.inf
+        if seconds + length > max_seconds:
+            has = f"{length:.1f} s" if length < math.inf else f"more than {max_seconds:g} s"
             raise InvalidRequest(
-                f"audio: the video has {seconds:.1f} s and the new audio {added.seconds:.1f} s; "
+                f"audio: the video has {seconds:.1f} s and the new audio {has}; "
                 f"together at most {max_seconds:g} s are accepted."
             )
         join_sound(request.audio, request.audio_start, seconds, more, joined)

@@ -77,7 +77,7 @@ def measure_audio(
 ) -> AudioFacts:
     """Length and level of the chosen part, from its decoded samples; decoding stops where it is over `max_seconds`.
 
-    Raises InvalidRequest if the part cannot be read, is shorter than MIN_AUDIO_SECONDS or longer than `max_seconds`.
+    Raises AudioTooLong, or InvalidRequest if the part cannot be read or is shorter than MIN_AUDIO_SECONDS.
     """
     track = open_track(path)
     _check_announced(path, track, start_s, duration_s, max_seconds)
@@ -215,8 +215,12 @@ def _check_announced(
         raise _too_long(path, f"{seconds:.1f} s", max_seconds)
 
 
-def _too_long(path: Path, length: str, max_seconds: float) -> InvalidRequest:
-    return InvalidRequest(
+class AudioTooLong(InvalidRequest):
+    """There is more audio than is accepted."""
+
+
+def _too_long(path: Path, length: str, max_seconds: float) -> AudioTooLong:
+    return AudioTooLong(
         f"audio: {shown(path)} gives {length} of audio, and at most {max_seconds:g} s are accepted; "
         "choose a part of it with audio_start and audio_duration."
     )
