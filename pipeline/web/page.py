@@ -50,25 +50,29 @@ SHOW_JOB = """() => {
 SHOW_FORM = '() => document.getElementById("inputs").scrollIntoView({behavior: "smooth", block: "nearest"})'
 ASK_TO_DELETE = '(shown, _) => [shown, confirm("Delete this video and all that is kept of it?")]'
 NOW = "(_, ...values) => [performance.now(), ...values]"
-# The jobs of a browser lie in its storage, where all its tabs find those of each other. A page that is shown inside
-# another may have no storage: its jobs are kept in the page itself then.
-STORED_JOBS = """((own) => {
-  try {
-    const stored = JSON.parse(localStorage.getItem("talking-video-jobs"));
-    return Array.isArray(stored) ? stored : own;
-  } catch {
-    return own;
-  }
-})"""
-WITH_JOBS = f"(own, ...values) => [{STORED_JOBS}(own), ...values]"
-REMEMBER = f"""(own, job) => {{
-  const known = {STORED_JOBS}(own);
-  if (!job || known.some((other) => other?.job === job)) return [known];
-  const jobs = [{{job, at: Date.now() / 1000}}, ...known].slice(0, {REMEMBERED_JOBS});
+# The jobs of a browser lie in its storage, where all its tabs find those of each other. A page keeps what it knows as
+# well, and puts back what is missing: two tabs that store at once can lose one's job, and a page that is shown inside
+# another may have no storage.
+KNOWN_JOBS = f"""((own) => {{
+  let stored = [];
   try {{
-    localStorage.setItem("talking-video-jobs", JSON.stringify(jobs));
+    stored = JSON.parse(localStorage.getItem("talking-video-jobs"));
   }} catch {{}}
-  return [jobs];
+  if (!Array.isArray(stored)) stored = [];
+  const isStored = (job) => stored.some((other) => other?.job === job.job);
+  const missing = own.filter((job) => !isStored(job));
+  const jobs = [...missing, ...stored].sort((one, other) => other?.at - one?.at).slice(0, {REMEMBERED_JOBS});
+  if (jobs.some((job) => missing.includes(job))) {{
+    try {{
+      localStorage.setItem("talking-video-jobs", JSON.stringify(jobs));
+    }} catch {{}}
+  }}
+  return jobs;
+}})"""
+WITH_JOBS = f"(own, ...values) => [{KNOWN_JOBS}(own), ...values]"
+REMEMBER = f"""(own, job) => {{
+  const isKnown = !job || own.some((other) => other.job === job);
+  return [{KNOWN_JOBS}(isKnown ? own : [{{job, at: Date.now() / 1000}}, ...own])];
 }}"""
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
