@@ -58,10 +58,10 @@ KNOWN_JOBS = f"""((own) => {{
   try {{
     stored = JSON.parse(localStorage.getItem("talking-video-jobs"));
   }} catch {{}}
-  if (!Array.isArray(stored)) stored = [];
-  const isStored = (job) => stored.some((other) => other?.job === job.job);
+  stored = Array.isArray(stored) ? stored.filter((job) => job?.job) : [];
+  const isStored = (job) => stored.some((other) => other.job === job.job);
   const missing = own.filter((job) => !isStored(job));
-  const jobs = [...missing, ...stored].sort((one, other) => other?.at - one?.at).slice(0, {REMEMBERED_JOBS});
+  const jobs = [...missing, ...stored].sort((one, other) => other.at - one.at).slice(0, {REMEMBERED_JOBS});
   if (jobs.some((job) => missing.includes(job))) {{
     try {{
       localStorage.setItem("talking-video-jobs", JSON.stringify(jobs));

@@ -257,7 +257,7 @@ def test_a_photograph_reaches_the_job_as_it_was_taken_and_the_audio_as_its_wavef
 
 FORGET_ONE_JOB = """() => {
   const [kept] = JSON.parse(localStorage.getItem("talking-video-jobs"));
-  localStorage.setItem("talking-video-jobs", JSON.stringify([kept]));
+  localStorage.setItem("talking-video-jobs", JSON.stringify([null, kept]));
 }"""
 
 
