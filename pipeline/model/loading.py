@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from pipeline.errors import ModelUnavailable
+from pipeline.model.autoencoder_on_cpu import quicken_on_cpu
 from pipeline.model.checkpoint import (
     assign,
     check_tensors,
@@ -33,7 +34,6 @@ from pipeline.model.checkpoint import (
     transformer_names,
     transformer_shards,
 )
-from pipeline.model.flat_convolution import flatten_convolutions
 from pipeline.model.lora import Lora, apply_lora
 from pipeline.model.placement import Placement
 from pipeline.model.quantization import load_gguf_transformer
@@ -205,7 +205,7 @@ def load_vae(path: Path, device: torch.device, note: NoteFile) -> AutoencoderKLW
         vae = AutoencoderKLWan(base_dim=file.shapes["encoder.conv1.weight"][0])
     check_tensors("video autoencoder", vae, shapes_of(state), {})
     vae.load_state_dict(state, assign=True)
-    return flatten_convolutions(vae.eval())
+    return quicken_on_cpu(vae.eval())
 
 
 def load_speech_encoder(path: Path, note: NoteFile) -> tuple[Wav2Vec2Model, Wav2Vec2FeatureExtractor]:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 from assets.sample_model.training.plain_start import AUDIO_WIDTH, TEXT_WIDTH
 from assets.sample_model.training.train_speech_encoder import make_speech_encoder
 from assets.sample_model.training.words import make_text_encoder, make_tokenizer
-from pipeline.model.flat_convolution import flatten_convolutions
+from pipeline.model.autoencoder_on_cpu import quicken_on_cpu
 from pipeline.model.loading import Components
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.model.transformer import SpeechToVideoTransformer
@@ -55,7 +55,7 @@ def local_model() -> SpeechToVideo:
         tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>"),
         speech_encoder=speech_encoder.eval(),
         feature_extractor=Wav2Vec2FeatureExtractor(do_normalize=False),
-        vae=flatten_convolutions(AutoencoderKLWan(base_dim=4).eval()),
+        vae=quicken_on_cpu(AutoencoderKLWan(base_dim=4).eval()),
     )
     return SpeechToVideo(parts, ON_CPU)
 
