@@ -42,10 +42,12 @@ def environment(home: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
-def test_a_video_is_made_with_an_event_per_line(tmp_path: Path) -> None:
-    told = run(generate("--json", "--audio-duration=1.5"), tmp_path)
-    assert told.returncode == 0, told.stderr
-    events = [json.loads(line) for line in told.stdout.splitlines()]
+def test_a_video_is_made_with_an_event_per_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(generate("--json", "--audio-duration=1.5")) == 0
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [e["event"] for e in events][:2] == ["started", "stage_changed"]
     assert [e["event"] for e in events][-2:] == ["clip_ready", "finished"]
     assert events[0]["plan"]["frames"] == 24

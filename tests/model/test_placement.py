@@ -1,10 +1,7 @@
 """Other places and precisions of the same model."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -16,11 +13,10 @@ from pipeline.model.placement import choose_placement, device_of
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.request import GenerationRequest
 
+from ..forked import in_fork
 from .conftest import ON_CPU
 from .golden import CASES, CHECKPOINT, expected
 from .recorder import Recorder
-
-ROOT = Path(__file__).parents[2]
 
 
 def first_output(placement, case: str = "no_guidance") -> np.ndarray:
@@ -71,31 +67,22 @@ def test_without_a_card_and_where_it_is_wanted_every_worker_is_on_the_cpu() -> N
         device_of(0, 1, "cuda", cards=0)
 
 
+def threads_of_workers(count: int) -> list[int]:
+    """How many threads a process with four computes on, and then each of its workers on a thread of its own."""
+    torch.set_num_threads(4)
+    told = [torch.get_num_threads()]
+
+    def begin(worker: int) -> None:
+        choose_placement("auto", None, "cpu", worker, count)
+        told.append(torch.get_num_threads())
+
+    for worker in range(count):
+        thread = Thread(target=begin, args=(worker,))
+        thread.start()
+        thread.join()
+    return told
+
+
 def test_workers_on_the_cpu_share_its_cores() -> None:
-    """Each on a thread of its own, as workers are: what one sets is not the others'."""
-    told = subprocess.run(
-        [sys.executable, "-c", SHARED_CORES],
-        env=os.environ | {"OMP_NUM_THREADS": "4", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    alone, *shares = map(int, told.stdout.split())
-    assert shares == [max(1, alone // 2)] * 2
-
-
-SHARED_CORES = """
-from threading import Thread
-import torch
-from pipeline.model.placement import choose_placement
-
-def begin(worker):
-    choose_placement("auto", None, None, worker, 2)
-    print(torch.get_num_threads())
-
-print(torch.get_num_threads())
-for worker in range(2):
-    thread = Thread(target=begin, args=(worker,))
-    thread.start()
-    thread.join()
-"""
+    """What one sets is not the others'."""
+    assert in_fork(threads_of_workers, 2) == [4, 2, 2]
