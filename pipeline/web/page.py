@@ -5,7 +5,8 @@ stream), so a page behind whatever proxy, after whatever break, is right again a
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,22 @@ QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private",
 
 def build_page(studio: Studio) -> gr.Blocks:
     """The page that serves `studio`."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)) as page:
+    with _built_once(), gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)) as page:
         add_endpoints(studio)  # first: a name that an event of the page had taken would get a number
         Page(studio, page)
     page.max_threads = studio.queue.max_queue + FOLLOWERS  # each /generate that is followed holds one of these
     return page.queue()
+
+
+@contextmanager
+def _built_once() -> Iterator[None]:
+    """Spare Gradio to build the routes of a page when it begins and when it is complete: `queue` builds them anew."""
+    create = gr.routes.App.create_app
+    gr.routes.App.create_app = staticmethod(lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        gr.routes.App.create_app = staticmethod(create)
 
 
 class Turns:
