@@ -1,8 +1,6 @@
 """Several processes give the numbers of one, whether or not they divide the tokens. On the CPU."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,13 +14,10 @@ from pipeline.model.loading import Changes
 from pipeline.model.parallel import lead
 from pipeline.model.placement import Placement
 
-from ..forked import FORKS
+from ..forked import FORKS, run_module, start_fork
+from ..web.program import free_port
 from .golden import CASES, CHECKPOINT, expected_video
 from .parallel_passes import compare
-
-ROOT = Path(__file__).parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-
 
 SHARED = {  # by the number of processes: the case for parallel_passes.py, and the way it goes
     2: {
@@ -56,19 +51,18 @@ def test_weights_that_the_others_would_not_round_are_refused(monkeypatch: pytest
         lead(None, CHECKPOINT, Placement(torch.device("cpu"), torch.float32, "int8"), Changes())
 
 
-def test_the_command_line_under_torchrun_writes_the_official_frames(tmp_path: Path) -> None:
+def test_the_command_line_in_two_processes_as_torchrun_starts_them_writes_the_official_frames(tmp_path: Path) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in CASES["two_clips"].items()]
     files = ["--device=cpu", f"--output={tmp_path / 'video.mp4'}", f"--frames={tmp_path / 'frames.npy'}"]
-    told = subprocess.run(
-        [*TORCHRUN, "-m", "pipeline", "generate", f"--model={CHECKPOINT}", *files, *options],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
-    assert told.returncode == 0, told.stderr[-3000:]
+    command = ("generate", f"--model={CHECKPOINT}", *files, *options)
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    logs, processes = [tmp_path / "log-0", tmp_path / "log-1"], []
+    for rank, log in enumerate(logs):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(start_fork(run_module, "pipeline", command, os.environ | meeting | own, log))
+    for process, log in zip(processes, logs, strict=True):
+        process.join(250)
+        assert process.exitcode == 0, log.read_text()
     numbers, pixels = expected_video("two_clips")
     levels = (pixels.transpose(1, 2, 3, 0) + 1) * 127.5
     assert np.abs(np.load(tmp_path / "frames.npy")[numbers] - levels).max() <= 1
