@@ -26,7 +26,7 @@ from pipeline.web.studio import Studio
 from ..absent import not_run
 from .scripted import ENTRY, PacedModel, write_portrait, write_voice
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUMS = [Path("/usr/bin", name) for name in ("chromium-headless-shell", "chromium")]  # the former computes less
 CHROMIUM_OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
@@ -135,12 +135,13 @@ def browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
 
-        if not CHROMIUM.exists():
-            raise FileNotFoundError(f"{CHROMIUM} is not there")
+        chromium = next((path for path in CHROMIUMS if path.exists()), None)
+        if chromium is None:
+            raise FileNotFoundError("neither /usr/bin/chromium nor chromium-headless-shell is there")
     except (ImportError, FileNotFoundError) as error:
         not_run(f"The browser tests did not run: {error}. They need playwright (pip) and the package chromium.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 

@@ -53,6 +53,23 @@ def duration_of(page: "Page") -> float:
     return video.evaluate("video => video.duration")
 
 
+# On the page, however far it is scrolled.
+PLACE = "box => ({top: box.getBoundingClientRect().top + window.scrollY, height: box.offsetHeight})"
+
+
+def place_of_video(page: "Page") -> dict[str, float]:
+    return page.locator("#video").evaluate(PLACE)
+
+
+def require_calm(page: "Page", before: dict[str, float], running: dict[str, float]) -> None:
+    """Nothing has jumped until the end, where the video lay so before and while the job ran, and nothing sticks out."""
+    finished = place_of_video(page)
+    assert before["height"] == running["height"] == finished["height"]
+    assert running["top"] == pytest.approx(finished["top"], abs=1)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= page.viewport_size["width"]
+    expect(page.get_by_role("button", name="Use via API or MCP")).to_be_visible()
+
+
 def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
     served: Served, visit: Visit, portrait: Path, voice: Path
 ) -> None:
@@ -66,6 +83,7 @@ def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
     expect(page.locator("#model")).to_contain_text("Ready")
     upload(page, portrait, voice)
     expect(page.locator("#plan")).to_contain_text("1.0 s of audio: 1 clip, 64x64, 16 frames")
+    before = place_of_video(page)
 
     page.get_by_role("button", name="Generate").click()
     job = page.locator("#job")
@@ -74,12 +92,14 @@ def test_a_visitor_uploads_generates_sees_the_status_move_and_plays_the_result(
         served.model.let(1)
         expect(job).to_contain_text(f"step {step} of {STEPS}")
         expect(job).to_contain_text("clip 1 of 1")
+    running = place_of_video(page)
     served.model.let_all()
     expect(job).to_contain_text("Finished")
     expect(page.locator("#plan")).to_contain_text("Time: about")
     expect(page.locator("#idle")).not_to_be_visible()  # of a machine that does not stop
 
     assert duration_of(page) == pytest.approx(1.0, abs=1 / 16)
+    require_calm(page, before, running)
     page.locator("#video video").evaluate("video => { video.muted = true; return video.play() }")
     page.wait_for_function("() => document.querySelector('#video video').currentTime > 0.2")
     with page.expect_download() as download:
@@ -129,9 +149,14 @@ def test_a_video_that_is_watched_is_left_alone_until_the_viewer_stops_and_goes_o
 def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
     served: Served, visit: Visit, portrait: Path, voice: Path
 ) -> None:
-    first, second = visit(served.url), visit(served.url)
-    generate(first, portrait, voice)
-    expect(first.locator("#job")).to_contain_text("Drawing the frames")
+    """The first one has a phone, on which nothing jumps either."""
+    first, second = visit(served.url, width=390), visit(served.url)
+    upload(first, portrait, voice)
+    before = place_of_video(first)
+    first.get_by_role("button", name="Generate").click()
+    served.model.let(1)
+    expect(first.locator("#job")).to_contain_text("step 1")
+    running = place_of_video(first)
 
     generate(second, portrait, voice)
 
@@ -140,16 +165,8 @@ def test_a_second_visitor_sees_their_place_and_not_the_others_jobs(
     served.model.let_all()
     for page in (first, second):
         expect(page.locator("#job")).to_contain_text("Finished")
-
-
-def test_a_click_on_an_example_runs_it(served: Served, visit: Visit) -> None:
-    served.model.let_all()
-    page = visit(served.url)
-
-    page.locator("table img").first.click()
-
-    expect(page.locator("#job")).to_contain_text("Finished")
-    assert duration_of(page) > 0
+    duration_of(first)
+    require_calm(first, before, running)
 
 
 def test_an_older_video_is_kept_shown_again_and_continued_with_more_audio(
@@ -298,37 +315,20 @@ def test_a_browser_that_stores_nothing_shows_what_was_made_in_this_page(
     expect(page.locator("#job")).to_contain_text("Finished")
 
 
-# On the page, however far it is scrolled.
-PLACE = "box => ({top: box.getBoundingClientRect().top + window.scrollY, height: box.offsetHeight})"
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_jumps_or_sticks_out(served: Served, visit: Visit, portrait: Path, voice: Path, width: int) -> None:
-    page = visit(served.url, width=width)
-    expect(page.locator("#model")).to_contain_text("Ready")
-    upload(page, portrait, voice)
-    before = page.locator("#video").evaluate(PLACE)
-
-    page.get_by_role("button", name="Generate").click()
-    served.model.let(1)
-    expect(page.locator("#job")).to_contain_text("step 1")
-    running = page.locator("#video").evaluate(PLACE)
+def test_signing_in_opens_the_page_where_a_click_on_an_example_runs_it(
+    serve: Callable[..., Served], visit: Visit
+) -> None:
+    served = serve(credentials=("studio", "correct horse"))
     served.model.let_all()
-    expect(page.locator("#job")).to_contain_text("Finished")
-    duration_of(page)
-
-    finished = page.locator("#video").evaluate(PLACE)
-    assert {box["height"] for box in (before, running, finished)} == {before["height"]}
-    assert running["top"] - finished["top"] == pytest.approx(0, abs=1)
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    expect(page.get_by_role("button", name="Use via API or MCP")).to_be_visible()
-
-
-def test_signing_in_opens_the_page(serve: Callable[..., Served], visit: Visit) -> None:
-    page = visit(serve(credentials=("studio", "correct horse")).url)
+    page = visit(served.url)
     page.get_by_label("username").fill("studio")
     page.get_by_label("password").fill("correct horse")
 
     page.get_by_role("button", name="Login").click()
 
     expect(page.locator("#model")).to_contain_text("Scripted model")
+
+    page.locator("table img").first.click()
+
+    expect(page.locator("#job")).to_contain_text("Finished")
+    assert duration_of(page) > 0
