@@ -15,7 +15,7 @@ from ..forked import run_app, start_fork
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 10  # within which a start has to answer
-KEPT_VARIABLES = ("PATH", "HOME", "LANG")
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "SSL_CERT_DIR")
 
 
 def free_port() -> int:
