@@ -4,7 +4,7 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ LONGEST_PAUSE_S = 300.0
 # Errors of the file system that trying again does not mend. Others pass: a network volume may falter for a moment.
 LASTING_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 HUB_RECORDS = ".cache"  # in the folder: where huggingface_hub keeps files in flight, locks and notes
+IN_FLIGHT = "*.incomplete"
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ class Download:
         while True:
             reports = process.reports(self._pace.poll_s)
             ends = [self._is_end(report) for report in reports]
-            done, now = self._bytes_done(), time.monotonic()
+            done, now = bytes_on_disk(self._folder, self._manifest.files), time.monotonic()
             self._done = done
             if reports or done != seen:
                 moved_at, seen = now, done
@@ -252,16 +253,6 @@ class Download:
         self._log.note(state, now)
         return state
 
-    def _bytes_done(self) -> int:
-        """Bytes on the disk: of finished files, and of those in flight as far as they have got."""
-        sizes = [(file.size, size_on_disk(self._folder / file.path)) for file in self._manifest.files]
-        finished = sum(size for size, found in sizes if found == size)
-        in_flight = sum(_written_bytes(path) for path in self._hub_records("*.incomplete"))
-        return min(finished + in_flight, self._manifest.total_bytes)
-
-    def _hub_records(self, pattern: str) -> list[Path]:
-        return list((self._folder / HUB_RECORDS).rglob(pattern))
-
     def _sweep(self) -> None:
         """Remove what dead downloads left: files in flight, which nobody goes on with, and locks that nobody holds.
 
@@ -269,9 +260,18 @@ class Download:
         """
         if not self._lease.is_held:
             return
-        leftovers = [*self._hub_records("*.incomplete"), *self._hub_records("*.lock")]
-        for path in (*leftovers, *self._folder.glob(f"{MANIFEST}.*.tmp")):
+        records = self._folder / HUB_RECORDS
+        for path in (*records.rglob(IN_FLIGHT), *records.rglob("*.lock"), *self._folder.glob(f"{MANIFEST}.*.tmp")):
             path.unlink(missing_ok=True)
+
+
+def bytes_on_disk(folder: Path, files: Sequence[ModelFile]) -> int:
+    """Bytes of the finished ones of `files`, and of those in flight as far as they have got; never more than of all."""
+    while True:
+        in_flight = {path: _written_bytes(path) for path in (folder / HUB_RECORDS).rglob(IN_FLIGHT)}
+        finished = sum(file.size for file in files if size_on_disk(folder / file.path) == file.size)
+        if all(path.exists() for path in in_flight):  # none was finished meanwhile, and counted twice or not at all
+            return min(finished + sum(in_flight.values()), sum(file.size for file in files))
 
 
 def _written_bytes(path: Path) -> int:

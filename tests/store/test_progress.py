@@ -1,6 +1,11 @@
+import threading
+from pathlib import Path
+
 import pytest
 
 from pipeline.events import ModelState
+from pipeline.store.download import bytes_on_disk
+from pipeline.store.manifest import ModelFile
 from pipeline.store.progress import Meter, ProgressLog, describe, follow
 
 
@@ -84,3 +89,21 @@ def test_a_report_that_raises_stops_the_work():
     with pytest.raises(KeyboardInterrupt):
         follow(work(), refuse)
     assert stopped
+
+
+def test_a_file_that_is_finished_while_it_is_counted_counts_once(tmp_path: Path) -> None:
+    files = [ModelFile(f"{number}.bin", 1000, "") for number in range(500)]
+    flight = tmp_path / ".cache" / "huggingface"
+    flight.mkdir(parents=True)
+    for file in files:
+        (flight / f"{file.path}.incomplete").write_bytes(b"0" * file.size)
+
+    def finish_all() -> None:
+        for file in files:
+            (flight / f"{file.path}.incomplete").rename(tmp_path / file.path)
+
+    thread = threading.Thread(target=finish_all)
+    thread.start()
+    done = bytes_on_disk(tmp_path, [*files, ModelFile("still to come.bin", 10_000_000, "")])
+    thread.join()
+    assert done == 500_000
