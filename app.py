@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import InvalidSetting, UserError
 from pipeline.events import ModelState
+from pipeline.importing import importing
 from pipeline.logs import log_to_stderr
 from pipeline.machine import asks_first, is_follower, is_hosted, public_url
 from pipeline.preflight import Start, elsewhere, plan_start, require_machine
@@ -61,10 +62,11 @@ def listening(host: str, port: int) -> socket.socket:
 
 def serve(start: Start, door: socket.socket) -> None:
     """Build all parts and serve on `door`; what is slow to import is imported here, once the settings are known."""
-    from pipeline.idle_stop import idle_stop_of
-    from pipeline.jobs.team import Team
-    from pipeline.web.site import build_server, build_site
-    from pipeline.web.studio import Studio
+    with importing():
+        from pipeline.idle_stop import idle_stop_of
+        from pipeline.jobs.team import Team
+        from pipeline.web.site import build_server, build_site
+        from pipeline.web.studio import Studio
 
     settings = start.settings
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelUnavailable
 from pipeline.events import ModelState
+from pipeline.importing import importing
 from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, DEFAULT_VARIANT, ModelEntry
 from pipeline.store.obtain import Files, obtain_files
@@ -45,12 +46,13 @@ def prepare_model(
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, on the thread that works: seconds that the page must not wait for.
-    from pipeline.model.compiling import compile_blocks
-    from pipeline.model.loading import Changes, load_components
-    from pipeline.model.lora import Lora
-    from pipeline.model.parallel import lead
-    from pipeline.model.placement import choose_placement
-    from pipeline.model.speech_to_video import SpeechToVideo
+    with importing():
+        from pipeline.model.compiling import compile_blocks
+        from pipeline.model.loading import Changes, load_components
+        from pipeline.model.lora import Lora
+        from pipeline.model.parallel import lead
+        from pipeline.model.placement import choose_placement
+        from pipeline.model.speech_to_video import SpeechToVideo
 
     placement = choose_placement(settings.memory, device, dtype, worker, workers)
     try:

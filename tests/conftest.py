@@ -3,12 +3,16 @@
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from pipeline.importing import importing
 from pipeline.settings import Settings
 
+loading = ExitStack()
+loading.enter_context(importing())
 # Tests run side by side, one to a core: more threads in each would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What people have from the Hub is not looked at; huggingface_hub reads this when it is imported.
@@ -17,6 +21,11 @@ os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), "hf-home-of-tests"))
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(tempfile.gettempdir(), "no-certificates"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def pytest_collection_finish() -> None:
+    """All tests are imported, and all that they use."""
+    loading.close()
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.model.speech_to_video", "pipeline.web.site", "librosa.core.audio"])
+FORKS.set_forkserver_preload(["tests.loaded"])
 
 
 def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -47,13 +47,13 @@ def start_fork(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
 
 def run_app(environment: Mapping[str, str], log: Path | None) -> None:
     """Be `app.py` in this environment and no other."""
-    _take_place(environment, log)
+    be_program(environment, log)
     runpy.run_path("app.py", run_name="__main__")
 
 
 def run_module(module: str, options: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
     """Be `python -m module options` in this environment and no other, in its own session; all output goes to `log`."""
-    _take_place(environment, log)
+    be_program(environment, log)
     os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True)
     os.setsid()
@@ -61,7 +61,8 @@ def run_module(module: str, options: tuple[str, ...], environment: Mapping[str, 
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _take_place(environment: Mapping[str, str], log: Path | None) -> None:
+def be_program(environment: Mapping[str, str], log: Path | None) -> None:
+    """Go on as a program in this environment and no other would, with `log` as stderr if there is one."""
     if log is not None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.clear()

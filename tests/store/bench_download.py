@@ -7,7 +7,6 @@ as a network does; without it the machine's processor is what is measured.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -16,16 +15,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.store.catalogue import entry_for
-from pipeline.store.download import Pace
 
 from .hub_server import COMMIT, Hub
 from .models import REPOSITORY, model_files
 
 ROOT = Path(__file__).parents[2]
+OWN = [sys.executable, "-m", "pipeline", "download"]
 SHARE_OF_SIZE = {".safetensors": 0.3, ".pth": 0.05}  # three safetensors files and two archives: all of it
 
 
@@ -40,7 +38,10 @@ def main() -> None:
             for path in repository:
                 hub.digests(path)
             needed = [path for path in repository if entry_for(REPOSITORY).component_of(path)]
-            commands = {"hf download": _hf(work, needed), "this program": _program(work)}
+            commands = {
+                "hf download": _hf(work, needed),
+                "this program": lambda: [sys.executable, "-m", "pipeline", "download"],
+            }
             times = {name: [] for name in commands}
             for _ in range(options.rounds):
                 for name, command in commands.items():
@@ -76,17 +77,13 @@ def _hf(work: Path, needed: list[str]) -> Callable[[], list[str]]:
     return lambda: [str(hf), "download", REPOSITORY, *needed, "--revision", COMMIT, "--local-dir", str(work / "target")]
 
 
-def _program(work: Path) -> Callable[[], list[str]]:
-    pace = json.dumps(asdict(Pace()))
-    return lambda: [sys.executable, str(Path(__file__).with_name("runner.py")), f"{REPOSITORY}@{COMMIT}", pace]
-
-
 def _seconds(command: Callable[[], list[str]], hub: Hub, work: Path) -> float:
     for folder in ("target", "home"):
         shutil.rmtree(work / folder, ignore_errors=True)
     environment = os.environ | {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(work / "home"),
+        "MODEL": f"{REPOSITORY}@{COMMIT}",
         "MODEL_CACHE_DIR": str(work / "target"),
         "PYTHONPATH": str(ROOT),
     }

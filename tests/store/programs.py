@@ -1,53 +1,69 @@
 """Programs that obtain the model, as processes that can be killed, and what is known of them."""
 
-import json
+import logging
 import os
 import queue
 import select
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
+from pipeline.settings import read_settings
+from pipeline.store.catalogue import entry_for
 from pipeline.store.download import Pace
+from pipeline.store.obtain import obtain_model
+from pipeline.store.progress import follow
 
+from ..forked import FORKS, be_program, start_fork
 from .models import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
+
+def obtain(pace: Pace, environment: Mapping[str, str], log: Path, said: Connection) -> None:
+    """Obtain the model in this environment, telling every state and at the end {"folder"} or {"error"}."""
+    be_program(environment, log)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    try:
+        states = obtain_model(entry_for(REPOSITORY), read_settings(), pace=pace)
+        said.send({"folder": str(follow(states, lambda state: said.send(asdict(state))))})
+    except UserError as error:
+        said.send({"error": str(error)})
 
 
 class Program:
-    """One run of runner.py. `said` are the lines that it has said, newest last."""
+    """One process that obtains the model. `said` is what it has said, newest last."""
 
     def __init__(self, pace: Pace, models: Path) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("runner.py")), REPOSITORY, json.dumps(asdict(pace))]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "MODEL_CACHE_DIR": str(models)}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
         self.said: list[dict[str, Any]] = []
-        self.log = ""
-        self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=read) for read in (self._read_states, self._read_log)]
-        for thread in self._threads:
-            thread.start()
+        self._heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        models.parent.mkdir(exist_ok=True)
+        self._log = models.parent / f"program-{id(self)}.log"
+        receiver, sender = FORKS.Pipe(duplex=False)
+        self.process = start_fork(obtain, pace, os.environ | {"MODEL_CACHE_DIR": str(models)}, self._log, sender)
+        sender.close()
+        self._listener = threading.Thread(target=self._listen, args=(receiver,))
+        self._listener.start()
 
-    def _read_states(self) -> None:
-        for line in self.process.stdout:
-            self._lines.put(json.loads(line))
-        self._lines.put(None)
+    def _listen(self, receiver: Connection) -> None:
+        with receiver, suppress(EOFError):
+            while True:
+                self._heard.put(receiver.recv())
+        self._heard.put(None)
 
-    def _read_log(self) -> None:
-        self.log = self.process.stderr.read()
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
 
     def follow(self, timeout_s: float = 60) -> Iterator[dict[str, Any]]:
         """What it says from now on, to its end."""
-        while (line := self._lines.get(timeout=timeout_s)) is not None:
+        while (line := self._heard.get(timeout=timeout_s)) is not None:
             self.said.append(line)
             yield line
 
@@ -73,7 +89,7 @@ class Program:
         """Kill it, and wait until what it started has ended by itself."""
         children = [os.pidfd_open(pid) for pid in self.children()]
         self.process.kill()
-        self.process.wait()
+        self.process.join()
         for descriptor in children:
             ended, _, _ = select.select([descriptor], [], [], 10)
             os.close(descriptor)
@@ -91,13 +107,9 @@ class Program:
 
     def close(self) -> None:
         """End it, whatever it does."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for thread in self._threads:
-            thread.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        self.process.kill()
+        self.process.join()
+        self._listener.join()
 
 
 @contextmanager
