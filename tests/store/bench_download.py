@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.store.catalogue import entry_for
@@ -38,10 +37,7 @@ def main() -> None:
             for path in repository:
                 hub.digests(path)
             needed = [path for path in repository if entry_for(REPOSITORY).component_of(path)]
-            commands = {
-                "hf download": _hf(work, needed),
-                "this program": lambda: [sys.executable, "-m", "pipeline", "download"],
-            }
+            commands = {"hf download": _hf(work, needed), "this program": OWN}
             times = {name: [] for name in commands}
             for _ in range(options.rounds):
                 for name, command in commands.items():
@@ -72,12 +68,12 @@ def _write_repository(folder: Path, size: int) -> dict[str, Path]:
     return files
 
 
-def _hf(work: Path, needed: list[str]) -> Callable[[], list[str]]:
+def _hf(work: Path, needed: list[str]) -> list[str]:
     hf = Path(sys.executable).with_name("hf")
-    return lambda: [str(hf), "download", REPOSITORY, *needed, "--revision", COMMIT, "--local-dir", str(work / "target")]
+    return [str(hf), "download", REPOSITORY, *needed, "--revision", COMMIT, "--local-dir", str(work / "target")]
 
 
-def _seconds(command: Callable[[], list[str]], hub: Hub, work: Path) -> float:
+def _seconds(command: list[str], hub: Hub, work: Path) -> float:
     for folder in ("target", "home"):
         shutil.rmtree(work / folder, ignore_errors=True)
     environment = os.environ | {
@@ -88,7 +84,7 @@ def _seconds(command: Callable[[], list[str]], hub: Hub, work: Path) -> float:
         "PYTHONPATH": str(ROOT),
     }
     start = time.perf_counter()
-    subprocess.run(command(), env=environment, capture_output=True, check=True)
+    subprocess.run(command, env=environment, capture_output=True, check=True)
     return time.perf_counter() - start
 
 
