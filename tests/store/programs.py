@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -43,7 +44,7 @@ class Program:
         self.said: list[dict[str, Any]] = []
         self._heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         models.parent.mkdir(exist_ok=True)
-        self._log = models.parent / f"program-{id(self)}.log"
+        self._log = models.parent / f"program-{time.monotonic_ns()}.log"
         receiver, sender = FORKS.Pipe(duplex=False)
         self.process = start_fork(obtain, pace, os.environ | {"MODEL_CACHE_DIR": str(models)}, self._log, sender)
         sender.close()
