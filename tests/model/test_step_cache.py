@@ -10,7 +10,7 @@ from pipeline.request import GenerationRequest
 
 from .golden import CASES
 
-STEPS = 12
+STEPS = 8
 
 
 class Passes:
