@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While this lasts, Python's collector rests, and never looks through what there is by its end.
+    """While this lasts Python's collector rests.
 
     It would look through all that has been imported again and again: a quarter of the time that PyTorch, transformers
     and diffusers, or Gradio, take to import.
@@ -16,5 +16,4 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 def pytest_collection_finish() -> None:
     """All tests are imported, and all that they use."""
     loading.close()
+    gc.freeze()  # what is loaded is never garbage
 
 
 @pytest.fixture(autouse=True)
