@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ CARRIED_RATE = 48_000  # the highest of a video's sound track
 FULL_SCALE = 0.999  # a sample this large is taken for cut off
 OPENING_S = 0.1
 PIECE_SAMPLES = 1 << 18  # decoded at a time
+REMEMBERED_TRACKS = 256
 ACCEPTED = "WAV, MP3, FLAC, OGG, M4A or WebM audio"
 
 
@@ -144,8 +146,18 @@ def join_sound(first: Path, start_s: float, seconds: float, second: Path, output
 
 
 def open_track(path: Path) -> SoundTrack:
-    """Read the header of an audio file. Raises InvalidRequest if it is no file with sound in an accepted format."""
+    """Read the header of an audio file, once for as long as the file stays as it is.
+
+    Raises InvalidRequest if it is no file with sound in an accepted format.
+    """
     check_input(path, "audio", ACCEPTED)
+    status = path.stat()
+    return _track(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(REMEMBERED_TRACKS)
+def _track(path: Path, *_: int) -> SoundTrack:
+    """The track of the file that `path` names, as which its number, its size and its time tell it from others."""
     try:
         text = describe(path, SOUND)
     except FfmpegTookTooLong:

@@ -80,16 +80,17 @@ QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private",
 
 def build_page(studio: Studio) -> gr.Blocks:
     """The page that serves `studio`."""
-    with _built_once(), gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)) as page:
-        add_endpoints(studio)  # first: a name that an event of the page had taken would get a number
-        Page(studio, page)
-    page.max_threads = studio.queue.max_queue + FOLLOWERS  # each /generate that is followed holds one of these
-    return page.queue()
+    with _without_routes():
+        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)) as page:
+            add_endpoints(studio)  # first: a name that an event of the page had taken would get a number
+            Page(studio, page)
+        page.max_threads = studio.queue.max_queue + FOLLOWERS  # each /generate that is followed holds one of these
+        return page.queue()
 
 
 @contextmanager
-def _built_once() -> Iterator[None]:
-    """Spare Gradio to build the routes of a page when it begins and when it is complete: `queue` builds them anew."""
+def _without_routes() -> Iterator[None]:
+    """Spare Gradio to build a page's routes three times: those that are served are built where it is mounted."""
     create = gr.routes.App.create_app
     gr.routes.App.create_app = staticmethod(lambda *_, **__: None)
     try:

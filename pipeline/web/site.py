@@ -68,6 +68,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
         css_paths=Path(STYLE),
     )
     pages = next(route.app for route in site.routes if isinstance(route, Mount))
+    page.app = pages  # as where Gradio launches a page: its queue calls functions for this application
     admits = admitting(pages, doorkeeper)
     guard_assistants(pages, page.mcp_server_obj, admits, credentials)
     # Before the page's own, which take all addresses.

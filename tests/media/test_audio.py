@@ -201,6 +201,13 @@ def test_a_long_sound_of_untold_length_is_refused_without_being_held(tmp_path: P
     assert peak < 20e6  # 300 s are 115 MB
 
 
+def test_a_file_that_was_changed_is_looked_at_anew(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "voice.wav", noise(1.0, 16_000), 16_000)
+    assert measure_audio(path).sample_rate == 16_000
+    write_sound(path, noise(1.0, 44_100), 44_100)
+    assert measure_audio(path).sample_rate == 44_100
+
+
 def test_an_estimated_length_refuses_nobody(tmp_path: Path) -> None:
     loud_then_quiet = np.concatenate([np.zeros((44_100 * 3, 1)), noise(3.0, 44_100, level=0.3)])
     path = write_sound(tmp_path / "voice.mp3", loud_then_quiet, 44_100, "-q:a", 0, "-write_xing", 0)
