@@ -1,16 +1,16 @@
 """A program of its own that works on a folder of jobs, to be killed.
 
-`child.py JOBS WORKERS` says of each job that is worked on when it is within clip 2.
+`python -m tests.jobs.child JOBS WORKERS` says of each job that is worked on when it is within clip 2.
 """
 
 import sys
 from pathlib import Path
 
-from scripted import Script, at_step
-
 from pipeline.events import Event
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.team import Team
+
+from .scripted import Script, at_step
 
 
 def wait_to_be_killed(event: Event) -> None:

@@ -1,6 +1,5 @@
 """A stand-in for the model: the real events with tiny real frames, computed from seed and memory as a model's are."""
 
-import asyncio
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -25,6 +24,8 @@ from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.status import Status
 from pipeline.media.planning import plan_request
 from pipeline.request import MAX_SEED, ClipPlan, GenerationRequest
+
+from ..awaiting import result_of
 
 DRAWN_SEED = 1234
 SIDE = 64
@@ -150,7 +151,7 @@ def follow(queue: JobQueue, job: str, then: Callable[[], object] = lambda: None)
             statuses.append(status)
         return statuses
 
-    return asyncio.run(asyncio.wait_for(collect(), 30))
+    return result_of(collect())
 
 
 def decoded(video: Path) -> np.ndarray:

@@ -20,6 +20,7 @@ from pipeline.jobs.status import Status
 from pipeline.jobs.worker import Worker
 from pipeline.request import GenerationRequest
 
+from ..awaiting import result_of
 from .scripted import Gate, Script, at_step, files_of, follow, write_inputs
 
 
@@ -247,7 +248,7 @@ def test_followers_in_several_loops_get_the_same(
 
         return await asyncio.gather(one(), one())
 
-    first, second = asyncio.run(two())
+    first, second = result_of(two())
     assert first == second
     assert first[-1].state == "finished"
 
@@ -289,7 +290,7 @@ def test_followers_that_go_away_are_forgotten(queue: JobQueue, inputs: Generatio
             await waiting
         assert followers == []
 
-    asyncio.run(leave())
+    result_of(leave())
 
 
 async def _all(queue: JobQueue, job: str) -> list[Status]:
@@ -300,7 +301,8 @@ def test_a_follower_whose_loop_is_gone_harms_nobody(queue: JobQueue, inputs: Gen
     job = queue.submit(inputs)
     loop = asyncio.new_event_loop()
     statuses = queue.follow(job)
-    loop.run_until_complete(anext(statuses))
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(loop.run_until_complete, anext(statuses)).result()
     loop.close()
     assert queue.cancel(job).state == "cancelled"
     assert queue._jobs[job].followers == []

@@ -74,7 +74,7 @@ def test_the_interrupted_job_goes_first_and_then_the_others_in_order(
 def kill_within_clip_2(jobs: Path, workers: int) -> None:
     """Let a program with so many workers begin to work on `jobs`, and kill it when each is within clip 2."""
     child = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("child.py"), jobs, str(workers)],
+        [sys.executable, "-m", "tests.jobs.child", jobs, str(workers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

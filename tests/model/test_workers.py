@@ -1,6 +1,5 @@
 """Two models in one process that each make a video at the same time."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +19,7 @@ from pipeline.settings import Settings
 from pipeline.store.catalogue import entry_for
 from tests.jobs.scripted import decoded
 
+from ..awaiting import result_of
 from .golden import CASES, CHECKPOINT
 
 
@@ -54,7 +54,7 @@ def test_two_workers_make_two_videos_step_by_step_together_each_as_if_alone(tmp_
     jobs = [queue.submit(request) for request in requests]
     team = Team(queue, [partial(prepare, worker) for worker in range(2)])
     team.start()
-    assert [asyncio.run(end_of(queue, job)) for job in jobs] == ["finished", "finished"]
+    assert [result_of(end_of(queue, job), limit_s=120) for job in jobs] == ["finished", "finished"]
     team.stop()
     one, other = ({id(tensor) for tensor in model.parts.transformer.parameters()} for model in models)
     assert not one & other

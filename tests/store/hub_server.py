@@ -56,7 +56,7 @@ class Hub(ThreadingHTTPServer):
         self.repository, self.files, self.token, self.bytes_per_s = repository, dict(files), token, bytes_per_s
         self.commit, self.revisions = COMMIT, {COMMIT, "main"}
         self.faults: list[Fault] = []
-        self.sent: Counter[str] = Counter()  # bytes of bodies, by path of the file
+        self.sent: Counter[str] = Counter()  # bytes of bodies, by path; a block counts when it is about to go
         self.requests: list[str] = []
         self.closing = threading.Event()
         self.holds: dict[str, threading.Event] = {}
@@ -102,7 +102,7 @@ class Hub(ThreadingHTTPServer):
             held[0].wait()
 
     def count(self, path: str, size: int) -> None:
-        """Note that `size` bytes of the file were sent."""
+        """Note that `size` bytes of the file are on their way."""
         with self.changed:
             self.sent[path] += size
             self.changed.notify_all()
@@ -232,8 +232,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.wait_for_release(name)
         flip = fault is not None and fault.then == "flip"
         for block in self.blocks(name, first, size if flip else end):
+            self.server.count(name, len(block))  # before it can be anywhere else
             self.wfile.write(bytes(byte ^ 1 for byte in block) if flip else block)
-            self.server.count(name, len(block))
         if fault is not None and fault.then == "stall":
             self.server.closing.wait()
         if fault is not None and fault.then in ("stall", "close"):

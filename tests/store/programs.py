@@ -82,9 +82,12 @@ class Program:
         return self.said[-1]
 
     def children(self) -> list[int]:
-        """The processes that it started."""
+        """The processes that it started; none once it has ended."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        try:
+            return [int(pid) for pid in path.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
 
     def kill(self) -> None:
         """Kill it, and wait until what it started has ended by itself."""

@@ -15,7 +15,6 @@ import socket
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 import httpx
 from gradio_client import Client, handle_file
 
+from ..awaiting import result_of
 from ..forked import start_fork
 from .program import free_port
 from .scripted import write_portrait, write_voice
@@ -157,9 +157,8 @@ def measure(readers: int, followers: int, pages: int, pause_s: float, steps: int
         for watching in (0, 1):
             job = client.predict(*map(handle_file, inputs), steps=steps, api_name="/submit")
             before, began = cpu_s(pid), time.monotonic()
-            with ThreadPoolExecutor(1) as thread:  # this one may have an event loop
-                watched = watch(url, job, watching * readers, watching * followers, watching * pages, pause_s)
-                seen = thread.submit(asyncio.run, watched).result()
+            watched = watch(url, job, watching * readers, watching * followers, watching * pages, pause_s)
+            seen = result_of(watched, limit_s=10 * STEP_S * steps)
             cpu.append(cpu_s(pid) - before)
             took.append(time.monotonic() - began)
         client.close()

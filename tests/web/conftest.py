@@ -1,13 +1,11 @@
 """Fixtures: the whole site on a free port of this machine, inputs, clients and a browser."""
 
-import asyncio
 import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi.dependencies import models
 from gradio_client import Client
 
 from pipeline.jobs.queue import JobQueue
@@ -24,6 +23,7 @@ from pipeline.web.site import SiteServer, build_site
 from pipeline.web.studio import Studio
 
 from ..absent import not_run
+from ..awaiting import result_of
 from .scripted import ENTRY, PacedModel, write_portrait, write_voice
 
 CHROMIUMS = [Path("/usr/bin", name) for name in ("chromium-headless-shell", "chromium")]  # the former computes less
@@ -68,8 +68,7 @@ class Served:
             async for _ in self.studio.queue.follow(job):
                 pass
 
-        with ThreadPoolExecutor(1) as thread:  # this one has an event loop where the browser's tests ran before
-            thread.submit(asyncio.run, asyncio.wait_for(follow(), 30)).result()
+        result_of(follow())
 
 
 @pytest.fixture
@@ -100,6 +99,14 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive(), "the site did not end"
+    forget_routes()
+
+
+def forget_routes() -> None:
+    """FastAPI remembers the functions of routes, and by them whole sites: the garbage collector would look at each."""
+    for function in vars(models).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 @pytest.fixture
