@@ -28,7 +28,7 @@ def pytest_collection_finish() -> None:
     """All tests are imported, and all that they use."""
     loading.close()
     gc.freeze()  # what is loaded is never garbage
-    gc.set_threshold(10_000)  # of what tests make, little is in cycles
+    gc.set_threshold(10_000, 10, 100)  # of what tests make, little is in cycles
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ def test_killed_at_ten_random_moments_no_finished_file_is_fetched_twice_and_none
 ):
     needed = needed_files(files)
     total = sum(map(len, needed.values()))
-    hub.bytes_per_s = 2_000_000
+    hub.bytes_per_s = 4_000_000
     randomness = random.Random(7)
     finished_after = []
     for _ in range(10):
