@@ -150,14 +150,13 @@ def open_track(path: Path) -> SoundTrack:
 
     Raises InvalidRequest if it is no file with sound in an accepted format.
     """
-    check_input(path, "audio", ACCEPTED)
-    status = path.stat()
-    return _track(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    file = check_input(path, "audio", ACCEPTED)
+    return _track(path, file.st_ino, file.st_size, file.st_mtime_ns)
 
 
 @lru_cache(REMEMBERED_TRACKS)
 def _track(path: Path, *_: int) -> SoundTrack:
-    """The track of the file that `path` names, as which its number, its size and its time tell it from others."""
+    """The track. What tells the file from others under its name (number, size, time) is for the memory alone."""
     try:
         text = describe(path, SOUND)
     except FfmpegTookTooLong:

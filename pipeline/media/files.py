@@ -9,10 +9,11 @@ from pathlib import Path
 from pipeline.errors import InvalidRequest, disk_full_explained
 
 
-def check_input(path: Path, field: str, accepted: str) -> None:
+def check_input(path: Path, field: str, accepted: str) -> os.stat_result:
     """Refuse what is not a readable, regular file with something in it (a pipe or a device could block for ever).
 
-    Raises InvalidRequest, which names the request's `field` and what is `accepted`, and of the path the name only.
+    Gives what the system tells of the file. Raises InvalidRequest, which names the request's `field` and what is
+    `accepted`, and of the path the name only.
     """
     try:
         facts = path.stat()
@@ -24,6 +25,7 @@ def check_input(path: Path, field: str, accepted: str) -> None:
         raise InvalidRequest(f"{field}: {shown(path)} is empty; give {accepted}.")
     if not os.access(path, os.R_OK):
         raise InvalidRequest(f"{field}: {shown(path)} may not be read by this program; change its permissions.")
+    return facts
 
 
 def shown(path: Path) -> str:
