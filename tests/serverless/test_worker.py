@@ -1,9 +1,7 @@
 """The worker as RunPod runs it: it asks for jobs, tells how far they are, and is told to stop one."""
 
-import asyncio
 import base64
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 from pipeline import serverless
 from pipeline.media.pose import read_pose_frames
 
+from ..awaiting import result_of
 from ..file_server import FileServer
 from .conftest import MODEL, PORTRAIT, ROOT, SMALLEST, SPEECH, Worker
 from .runpod_server import RunPod
@@ -155,8 +154,7 @@ def test_a_video_that_grows_too_large_to_be_returned_ends_at_that_clip(
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in FILES.items()}
     job = {"id": "grows", "input": sources | SMALLEST | {"frames_per_clip": 8}}
 
-    with ThreadPoolExecutor(1) as thread:  # the browser of other tests may have an event loop in this one
-        told = thread.submit(asyncio.run, serverless.build_worker().handle(job)).result()
+    told = result_of(serverless.build_worker().handle(job), limit_s=120)
 
     assert told["error"].startswith("The video has 0.0 MB, and without a bucket 0.03 MB can be returned")
     assert "BUCKET_ENDPOINT_URL" in told["error"]

@@ -1,10 +1,8 @@
 """The program as an assistant uses it, by MCP."""
 
-import asyncio
 import base64
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 from pipeline.web.assistants import own_address
 
+from ..awaiting import result_of
 from .conftest import Served
 from .test_api import ENDPOINTS
 
@@ -38,8 +37,7 @@ def ask(url: str, talk: Callable[[ClientSession], Any], headers: dict[str, str] 
             await session.initialize()
             return await talk(session)
 
-    with ThreadPoolExecutor(1) as thread:  # this one has an event loop where the browser's tests ran before
-        return thread.submit(asyncio.run, session()).result()
+    return result_of(session(), limit_s=120)
 
 
 def data_url(path: Path, kind: str) -> str:

@@ -6,7 +6,6 @@ import re
 import stat
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,7 @@ from pipeline.settings import Settings
 from pipeline.web import signin
 from pipeline.web.signin import Doorkeeper, credentials, is_loopback
 
+from ..awaiting import result_of
 from .conftest import Served
 
 OWNER = ("studio", "correct horse")
@@ -94,8 +94,7 @@ def answers_to(*guesses: str) -> tuple[list[bool], float]:
         return await asyncio.gather(*(doorkeeper.admits("studio", guess) for guess in guesses))
 
     before = time.monotonic()
-    with ThreadPoolExecutor(1) as thread:  # this one has an event loop where the browser's tests ran before
-        return thread.submit(asyncio.run, guess()).result(), time.monotonic() - before
+    return result_of(guess()), time.monotonic() - before
 
 
 def test_the_right_password_is_answered_no_sooner_than_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
