@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, Wa
 
 
 class FlatCausalConv3d(WanCausalConv3d):
-    """The same convolution as a sum of flat ones."""
+    """The same convolution as a flat one, which sees the frames of a place in time side by side, as channels."""
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         """(B, C, T, H, W), and up to two frames from before it -> (B, O, T', H', W')."""
@@ -22,13 +22,11 @@ class FlatCausalConv3d(WanCausalConv3d):
         if cache_x is not None and past:
             x, past = torch.cat([cache_x, x], dim=2), past - cache_x.shape[2]
         taps, stride = self.kernel_size[0], self.stride[0]
-        frames = F.pad(x, (0, 0, 0, 0, past, 0)).transpose(1, 2)
+        frames = (F.pad(x, (0, 0, 0, 0, past, 0)) if past else x).transpose(1, 2)
         count = (frames.shape[1] - taps) // stride + 1
-        result = 0
-        for tap in range(taps):
-            seen = frames[:, tap::stride][:, :count].flatten(0, 1)
-            bias = self.bias if tap == 0 else None
-            result = F.conv2d(seen, self.weight[:, :, tap], bias, self.stride[1:], (rows, columns)).add_(result)
+        beside = torch.cat([frames[:, tap::stride][:, :count] for tap in range(taps)], dim=2).flatten(0, 1)
+        kernel = self.weight.transpose(1, 2).flatten(1, 2)  # (O, taps of C, rows, columns)
+        result = F.conv2d(beside, kernel, self.bias, self.stride[1:], (rows, columns))
         return result.unflatten(0, (-1, count)).transpose(1, 2)
 
 
