@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from pipeline.jobs.team import Team
 from pipeline.jobs.worker import Worker
 from pipeline.web.assistants import guard_assistants
+from pipeline.web.frontend import frontend_routes
 from pipeline.web.guard import admitting
 from pipeline.web.page import STYLE, THEME, build_page
 from pipeline.web.plain import job_routes
@@ -72,7 +73,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     admits = admitting(pages, doorkeeper)
     guard_assistants(pages, page.mcp_server_obj, admits, credentials)
     # Before the page's own, which take all addresses.
-    site.router.routes[:0] = [*job_routes(studio.queue, admits), upload_route(pages)]
+    site.router.routes[:0] = [*job_routes(studio.queue, admits), upload_route(pages), *frontend_routes(pages)]
     return site
 
 
