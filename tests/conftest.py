@@ -31,6 +31,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 10, 100)  # of what tests make, little is in cycles
 
 
+def pytest_sessionfinish() -> None:
+    """What is left needs no look for garbage any more, which pytest would take at its end."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's folders, or obeys the settings of the shell that started it."""
