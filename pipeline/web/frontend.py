@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 NAME = re.compile(r"[\w.-]+\.(js|css)", re.ASCII)
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 ENCODERS = {"br": partial(brotli.compress, quality=5, mode=brotli.MODE_TEXT), "gzip": partial(gzip.compress, mtime=0)}
-REMEMBERED = 2048  # more than there are of both encodings: 12 MB
+REMEMBERED = 2048  # more than there are in both encodings, which take 10 MB
 KEPT = {
     "Cache-Control": "public, max-age=31536000, immutable",  # there is a hash of the content in every name
     "Vary": "Accept-Encoding",
