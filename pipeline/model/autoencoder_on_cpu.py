@@ -12,7 +12,10 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, Wa
 
 
 class FlatCausalConv3d(WanCausalConv3d):
-    """The same convolution as a flat one, which sees the frames of a place in time side by side, as channels."""
+    """The same convolution as a flat one, which sees the frames of a place in time side by side, as channels.
+
+    While it computes it holds its input as many times as its kernel is long in time: three times at most.
+    """
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         """(B, C, T, H, W), and up to two frames from before it -> (B, O, T', H', W')."""

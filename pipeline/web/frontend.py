@@ -47,6 +47,7 @@ class KeptAssets:
 
 
 def _answer(name: str, method: str, headers: Headers) -> Response | None:
+    """The file `name`, compressed in a way that is accepted; None where that is not what was asked for."""
     accepted = headers.get("accept-encoding", "")
     encoding = next((encoding for encoding in ENCODERS if encoding in accepted), None)
     if method != "GET" or not encoding or "range" in headers or not NAME.fullmatch(name):
