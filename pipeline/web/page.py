@@ -32,6 +32,8 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SYSTEM_F
     body_text_color_subdued="*neutral_600",
     block_info_text_color="*neutral_600",
     input_placeholder_color="*neutral_500",
+    checkbox_border_color="*neutral_400",
+    checkbox_border_color_dark="*neutral_500",
 )
 NOTHING_TO_PLAN = plan_hint("Add a portrait and audio: what will be made of them is told here.")
 FILES_MISSING = "Add a portrait and audio first."
