@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def _int8() -> Any:
     from torchao.quantization import Int8WeightOnlyConfig
 
-    return Int8WeightOnlyConfig(set_inductor_config=False)
+    return Int8WeightOnlyConfig(version=2, set_inductor_config=False)  # weights of version 1 cannot be pinned
 
 
 def _fp8() -> Any:

@@ -232,8 +232,9 @@ class SpeechToVideo:
         """Work with the plan `smaller` from now on."""
         plan = self.placement.plan
         log.warning("The memory does not suffice with the plan %s: the work goes on %s.", plan, smaller.describe())
-        self.placement, parts = smaller, self.parts
+        parts = self.parts
         smaller.resettle((parts.transformer, parts.text_encoder, parts.speech_encoder, parts.vae))
+        self.placement = smaller
 
     def _predictions(
         self, conditions: tuple[ClipConditions, ...], request: GenerationRequest

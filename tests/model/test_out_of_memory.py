@@ -1,6 +1,7 @@
 """Where memory does not suffice, the work goes on from its last step with a smaller plan. The failures are real."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,18 @@ def test_it_goes_on_from_the_last_step_with_the_same_numbers(
     frames = np.concatenate([event.frames for event in events if isinstance(event, ClipFrames)])
     numbers, pixels = expected_video("two_clips")
     assert np.abs(frames[numbers] - (pixels.transpose(1, 2, 3, 0) + 1) * 127.5).max() <= 1
+
+
+def test_rounded_weights_go_on_block_by_block_with_the_same_numbers() -> None:
+    placement, made = replace(ON_CPU, plan="int8"), []
+    for greedy in (False, True):
+        model = SpeechToVideo(load_components(CHECKPOINT, placement, lambda _: None), placement)
+        if greedy:
+            ask_for_too_much(model, "transformer", 4, ("int8",))
+        events = model.generate(REQUEST)
+        made.append(np.concatenate([event.frames for event in events if isinstance(event, ClipFrames)]))
+    assert model.placement.plan == "stream"
+    assert np.array_equal(*made)
 
 
 def test_where_no_plan_suffices_it_is_said_and_finished_clips_were_handed_out(model: SpeechToVideo) -> None:

@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks.group_offloading import ModuleGroup, _get_torchao_inner_tensor_names
 from safetensors.torch import load_file
 
 from pipeline.__main__ import main
@@ -107,6 +108,18 @@ def test_a_kind_that_the_machine_cannot_compute_in_is_refused(transformer) -> No
         pytest.skip("this machine may be able to")
     with pytest.raises(InvalidSetting, match="MEMORY=fp8-fast cannot be used on this machine"):
         quantize_blocks(transformer, "fp8-fast", ON_CPU.device)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_rounded_weights_can_be_streamed_to_a_card(kind: str, transformer) -> None:
+    """To stream them diffusers pins them, part by part; without a driver it comes as far as asking for one."""
+    quantize_blocks(transformer, kind, ON_CPU.device)
+    weight = transformer.blocks[0].attn1.to_q.weight
+    assert _get_torchao_inner_tensor_names(weight) == ["qdata", "scale"]
+    try:
+        assert ModuleGroup._to_cpu(weight, low_cpu_mem_usage=False).is_pinned()
+    except RuntimeError as error:
+        assert "no NVIDIA driver" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"x" * 100])
