@@ -14,6 +14,7 @@ from pipeline.store.locations import APPLICATION, can_be_written, standard_place
 
 # Memory of the smallest card that the 14B model is served on without being asked for: 33 GB of it is the transformer.
 SMALLEST_CARD_BYTES = 47_000_000_000
+ROUNDING = ("int8", "fp8", "fp8-fast")  # values of MEMORY that have the transformer's weights rounded
 OLDEST_DRIVER = 570  # that runs programs made for CUDA 12.8, by NVIDIA's release notes
 TORCH_PATIENCE_S = 180
 CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
@@ -144,7 +145,14 @@ def served_entry(settings: Settings) -> ModelEntry:
 def named_entry(model: str | None, settings: Settings) -> ModelEntry:
     """What `model` names, with the variant, revision and GGUF file of `settings`. Raises InvalidSetting."""
     entry = entry_for(model, settings.model_variant, settings.model_revision)
-    return with_weights_from(entry, gguf_entry(settings.gguf)) if settings.gguf else entry
+    if settings.gguf:
+        entry = with_weights_from(entry, gguf_entry(settings.gguf))
+    if entry.weights is not None and settings.memory in ROUNDING:
+        raise InvalidSetting(
+            f"MEMORY={settings.memory} cannot be used with weights that are packed already (GGUF, or a MODEL_VARIANT "
+            "other than bf16): give auto, resident, offload or stream."
+        )
+    return entry
 
 
 def output_folder(settings: Settings) -> Path:

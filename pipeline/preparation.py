@@ -54,7 +54,7 @@ def prepare_model(
         from pipeline.model.placement import choose_placement
         from pipeline.model.speech_to_video import SpeechToVideo
 
-    placement = choose_placement(settings.memory, device, dtype, worker, workers)
+    placement = choose_placement(settings.memory, device, dtype, worker, workers, packed=files.gguf is not None)
     try:
         changes = Changes(
             lora=None if settings.lora is None else Lora(settings.lora, settings.lora_strength),

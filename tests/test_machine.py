@@ -43,6 +43,15 @@ def test_a_driver_without_cards_is_no_card(lines: tuple[str, ...], driver) -> No
     assert served_entry(read_settings()).name == "sample"
 
 
+@pytest.mark.parametrize("packed", [{"gguf": "somebody/packed/x.gguf"}, {"model_variant": "q8_0"}])
+@pytest.mark.parametrize("memory", ["int8", "fp8", "fp8-fast"])
+def test_packed_weights_are_not_rounded_as_well(memory: str, packed: dict[str, str]) -> None:
+    given = {"model": "wan2.2-s2v-14b"} | packed
+    with pytest.raises(InvalidSetting, match=f"MEMORY={memory} cannot be used with weights that are packed already"):
+        served_entry(read_settings(given | {"memory": memory}))
+    assert served_entry(read_settings(given | {"memory": "offload"})).weights is not None
+
+
 def test_a_model_that_was_asked_for_is_served_whatever_the_machine_is(monkeypatch) -> None:
     monkeypatch.setenv("MODEL", "wan2.2-s2v-14b")
     assert served_entry(read_settings()).name == "wan2.2-s2v-14b"

@@ -142,13 +142,14 @@ def _move(tensors: list[tuple[torch.nn.Module, str, torch.Tensor]], device: torc
 
 
 def choose_placement(
-    memory: str, device: str | None, dtype: str | None, worker: int = 0, workers: int = 1
+    memory: str, device: str | None, dtype: str | None, worker: int = 0, workers: int = 1, packed: bool = False
 ) -> Placement:
     """The placement for MEMORY=`memory`; `device` and `dtype` None are what the machine has and what suits it.
 
     It is that of the `worker`-th (from 0) of `workers`, each with a card of its own or its share of the cores. To be
-    called on the thread that works: that gets card and share. Raises InvalidRequest where a card is asked for and there
-    is none, and InvalidSetting where there are fewer than workers.
+    called on the thread that works: that gets card and share. A transformer that comes `packed` is not rounded as well.
+    Raises InvalidRequest where a card is asked for and there is none, and InvalidSetting where there are fewer than
+    workers.
     """
     chosen = device_of(worker, workers, device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     precision = getattr(torch, dtype or ("bfloat16" if chosen.type == "cuda" else "float32"))
@@ -159,7 +160,7 @@ def choose_placement(
     else:
         torch.cuda.set_device(chosen)  # streams are made on the thread's current card, wherever the tensors lie
         total = torch.cuda.get_device_properties(chosen).total_memory
-        placement = Placement(chosen, precision, plan_for(total) if memory == "auto" else memory)
+        placement = Placement(chosen, precision, plan_for(total, packed) if memory == "auto" else memory)
     log.info("The model works %s.", placement.describe())
     return placement
 
@@ -186,13 +187,14 @@ def all_threads() -> int:
     return torch.get_num_threads()
 
 
-def plan_for(card_bytes: int) -> Plan:
-    """The plan for a card with `card_bytes` of memory."""
+def plan_for(card_bytes: int, packed: bool = False) -> Plan:
+    """The plan for a card with `card_bytes` of memory; a transformer that comes `packed` is small without rounding."""
     if card_bytes >= RESIDENT_BYTES:
         return "resident"
     if card_bytes >= OFFLOAD_BYTES:
         return "offload"
-    return "int8" if card_bytes >= INT8_BYTES else "stream"
+    small: Plan = "offload" if packed else "int8"
+    return small if card_bytes >= INT8_BYTES else "stream"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

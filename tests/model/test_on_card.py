@@ -91,4 +91,6 @@ def test_every_weight_of_a_block_is_used_by_its_own_module(golden_model) -> None
 def test_the_plan_follows_from_the_cards_memory() -> None:
     plans = ["stream", "int8", "int8", "offload", "resident", "resident"]
     assert [plan_for(gb * 10**9) for gb in (16, 24, 42, 51, 85, 150)] == plans
+    packed = ["stream", "offload", "offload", "offload", "resident", "resident"]
+    assert [plan_for(gb * 10**9, packed=True) for gb in (16, 24, 42, 51, 85, 150)] == packed
     assert SMALLEST_CARD_BYTES == OFFLOAD_BYTES
