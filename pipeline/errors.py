@@ -36,7 +36,7 @@ class OutOfMemory(UserError):
 
 
 class QueueFull(UserError):
-    """As many jobs wait as the machine accepts."""
+    """As many jobs, or plans of jobs, wait as the machine accepts."""
 
 
 class NotDelivered(UserError):

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
 
 from PIL import Image
 
+from pipeline.errors import QueueFull
 from pipeline.media.audio import AudioFacts, measure_audio
 from pipeline.media.picture import small_jpeg
 from pipeline.media.portrait import Crop, crop_of, open_portrait
@@ -20,6 +22,7 @@ LOUD_START = 0.25  # of the whole part's root mean square, in its first moment
 LONG_S, LARGE_AREA = 120, SIZES["480p"]
 SMALL_SIDE = 256  # pixels, for a video of twice that and more
 AT_ONCE = threading.BoundedSemaphore(2)  # who read media: 80 megapixels take a gigabyte while opened
+IN_LINE = threading.BoundedSemaphore(10)  # these and who waits for them: more would take the threads of all others
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class PlannedRequest:
 def plan_request(request: GenerationRequest, max_audio_seconds: float) -> PlannedRequest:
     """Open and check all files of `request`, completely: what passes here can be generated.
 
-    Anybody may ask for plans, and as many as they like, so two are made at a time and the others wait.
-    Raises InvalidRequest, one sentence on the first thing that is wrong.
+    Anybody may ask for plans, and as many as they like, so two are made at a time and a few wait.
+    Raises InvalidRequest, one sentence on the first thing that is wrong, or QueueFull.
     """
-    with AT_ONCE:
+    with _turn():
         portrait = open_portrait(request.portrait)
         audio = measure_audio(request.audio, request.audio_start, request.audio_duration, max_audio_seconds)
         if request.pose_video is not None:
@@ -48,6 +51,17 @@ def plan_request(request: GenerationRequest, max_audio_seconds: float) -> Planne
     crop = crop_of(portrait.height, portrait.width, plan.height, plan.width)
     hints = (*_about_audio(audio, plan), *_about_portrait(portrait, request.max_area))
     return PlannedRequest(plan, hints, audio, small_jpeg(portrait), crop)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not IN_LINE.acquire(blocking=False):
+        raise QueueFull("Too many requests wait to be looked at: try again in a few seconds.")
+    try:
+        with AT_ONCE:
+            yield
+    finally:
+        IN_LINE.release()
 
 
 def _about_audio(audio: AudioFacts, plan: ClipPlan) -> Iterator[str]:

@@ -12,15 +12,17 @@ from gradio_client import Client
 from starlette.routing import Mount
 from starlette.types import Scope
 
+from pipeline.web.body_limit import LimitedBodies
 from pipeline.web.guard import Admits, Guarded
 
 MCP = "/gradio_api/mcp"
+MCP_BYTES = 64_000_000  # files come inside the requests, in base64
 
 
 def guard_assistants(pages: App, server: GradioMCPServer, admits: Admits, credentials: tuple[str, str] | None) -> None:
     """Let `server`, a part of `pages`, serve those alone whom `admits` knows; itself it signs in with `credentials`."""
     place = next(route for route in pages.routes if isinstance(route, Mount) and route.path == MCP)
-    place.app = Guarded(place.app, admits)
+    place.app = Guarded(LimitedBodies(place.app, MCP_BYTES), admits)
 
     def client() -> Client:
         if server._client_instance is None:

@@ -4,7 +4,6 @@ A password is looked at slowly each time and never remembered as right: that wou
 """
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 
 from gradio.routes import App
@@ -54,6 +53,6 @@ def _name_and_password(header: str) -> tuple[str, str] | None:
         return None
     try:
         name, colon, password = base64.b64decode(coded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or not UTF-8 in it
         return None
     return (name, password) if colon else None

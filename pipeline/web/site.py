@@ -17,14 +17,15 @@ from starlette.routing import Mount
 
 from pipeline.jobs.team import Team
 from pipeline.jobs.worker import Worker
-from pipeline.web.assistants import guard_assistants
+from pipeline.web.assistants import MCP, guard_assistants
+from pipeline.web.body_limit import LimitedBodies
 from pipeline.web.frontend import frontend_routes
 from pipeline.web.guard import admitting
 from pipeline.web.page import STYLE, THEME, build_page
 from pipeline.web.plain import job_routes
 from pipeline.web.signin import Doorkeeper
 from pipeline.web.studio import Studio
-from pipeline.web.upload_room import upload_route
+from pipeline.web.upload_room import UPLOAD, upload_route
 
 LARGEST_UPLOAD = "500mb"
 ADDRESS_SENT = "An address is no file here: send the file itself (with gradio_client, handle_file(PATH))."
@@ -50,6 +51,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
 
     processing_utils.async_ssrf_protected_download = refuse_address
     site = FastAPI(lifespan=working, openapi_url=None)
+    site.add_middleware(LimitedBodies, exempt=(UPLOAD, MCP))  # these have limits of their own
     _add_health(site, studio.worker)
     page = build_page(studio)
     page.has_launched = True  # or Gradio would not check in a mounted page that files were uploaded

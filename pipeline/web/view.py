@@ -14,6 +14,7 @@ from pipeline.web.studio import Studio
 
 REMEMBERED_JOBS = 50  # of one browser
 BUSY_SECONDS, SLOW_SECONDS, IDLE_SECONDS = 1.0, 3.0, 5.0  # between two looks
+END_OF_TIME = 1e11  # seconds since 1970
 SHORT_PROMPT = 60  # letters of one in the gallery
 
 
@@ -54,9 +55,13 @@ def known_jobs(stored: Any) -> list[KnownJob]:
     jobs = [
         KnownJob(entry["job"], float(entry["at"]))
         for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("job"), str) and isinstance(entry.get("at"), int | float)
+        if isinstance(entry, dict) and isinstance(entry.get("job"), str) and _is_time(entry.get("at"))
     ]
     return jobs[:REMEMBERED_JOBS]
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < END_OF_TIME
 
 
 def look(studio: Studio, jobs: list[KnownJob], chosen: Any) -> View:

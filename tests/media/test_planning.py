@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, QueueFull
 from pipeline.media.planning import PlannedRequest, plan_request
 from pipeline.request import GenerationRequest
 
@@ -146,7 +146,7 @@ def test_a_plan_is_quick(inputs: dict[str, Any]) -> None:
     assert time.monotonic() - started < 0.5
 
 
-def test_two_plans_are_made_at_a_time(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_plans_are_made_at_a_time_and_a_few_wait(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     opened, go_on, open_picture = threading.Semaphore(0), threading.Event(), Image.open
 
     def open_and_wait(*arguments: Any, **options: Any) -> Image.Image:
@@ -155,12 +155,15 @@ def test_two_plans_are_made_at_a_time(inputs: dict[str, Any], monkeypatch: pytes
         return open_picture(*arguments, **options)
 
     monkeypatch.setattr(Image, "open", open_and_wait)
-    with ThreadPoolExecutor(5) as threads:
-        plans = [threads.submit(planned, inputs) for _ in range(5)]
+    with ThreadPoolExecutor(11) as threads:
+        plans = [threads.submit(planned, inputs) for _ in range(11)]
         assert all(opened.acquire(timeout=30) for _ in range(2))
+        refused = next(as_completed(plans, timeout=30))
+        with pytest.raises(QueueFull, match="try again in a few seconds"):
+            refused.result()
         assert not opened.acquire(timeout=0.3)
         go_on.set()
-        assert all(plan.result(30).audio.seconds == 7.4 for plan in plans)
+        assert all(plan.result(30).audio.seconds == 7.4 for plan in plans if plan is not refused)
 
 
 def test_planning_loads_no_heavy_library() -> None:

@@ -91,7 +91,7 @@ def test_strangers_are_not_let_in_and_the_password_opens(
     garbage = {"Authorization": "Basic !"}
     accept = {"Accept": "application/json, text/event-stream"}
     for path in ("", "/", "/schema", "/sse", "/messages/?session_id=0", "/http"):
-        for headers in ({}, wrong, garbage):
+        for headers in ({}, wrong, garbage, {"Authorization": "Basic é".encode()}):
             for method in ("GET", "POST"):
                 url = f"{served.url}/gradio_api/mcp{path}"
                 answer = httpx.request(method, url, json=HELLO, headers=accept | headers, follow_redirects=True)

@@ -25,7 +25,11 @@ from pipeline.web.view import (
 from .scripted import ENTRY, PacedModel, write_portrait, write_voice
 
 
-@pytest.mark.parametrize("stored", [None, "x", 5, {}, [None, 5, "x", {}, {"job": 5, "at": 1}, {"job": "a", "at": "b"}]])
+@pytest.mark.parametrize(
+    "stored",
+    [None, "x", 5, {}, [None, 5, "x", {}, {"job": 5, "at": 1}]]
+    + [[{"job": "a", "at": at}] for at in ("b", None, -1, 10**400, float("nan"), float("inf"))],
+)
 def test_rubbish_in_the_browsers_storage_is_passed_over(stored: Any) -> None:
     assert known_jobs(stored) == []
 
