@@ -9,7 +9,7 @@ imported, does not count at all.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log
+from math import ceil, log
 from statistics import median
 
 from pipeline.events import ClipReady, StageChanged, Started, StepDone
@@ -28,6 +28,7 @@ EVEN_TOKENS = 3 * 5120 + 13824
 PASS_TOKENS = 220
 DECODE_PIXELS = 3_000
 WRITE_PIXELS = 30_000
+BEFORE = ("denoise", "steps", "decode")  # what a clip's writing comes after, if nobody's wish stands between the lines
 ENCODING = 0.5  # what encoding a latent frame takes of the time that decoding it does, about
 
 
@@ -36,6 +37,7 @@ class Measured:
     """What one job took, in seconds per unit of work, each the median of its clips."""
 
     maker: Maker
+    speed: str  # of its request
     tokens: float  # of its opening clip
     start_s: float  # the conditions at the start
     clip_s: float  # a clip, besides all that follows
@@ -58,7 +60,7 @@ def measure(request: GenerationRequest, lines: Iterable[Line]) -> Measured | Non
                 spans[stage, clip] = seconds
             case StepDone(clip), StageChanged():
                 spans["steps", clip] = seconds
-    clips = [clip for stage, clip in spans if stage == "encode" and ("steps", clip) in spans]
+    clips = [clip for stage, clip in spans if stage == "encode" and all((part, clip) in spans for part in BEFORE)]
     if plan is None or not clips:
         return None
     return _measured(request, plan, maker, start_s, spans, clips)
@@ -78,6 +80,7 @@ def _measured(
     work = [step_work(request, plan, clip) for clip in clips]
     return Measured(
         maker=maker,
+        speed=request.speed,
         tokens=clip_tokens(request, plan, 1),
         start_s=start_s,
         clip_s=max(0.0, min(first - step for first, step in zip(firsts, steps, strict=True))),
@@ -92,7 +95,7 @@ def expected_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measu
 
     Steps are judged by the job whose clips were nearest in size, fixed costs by the smallest seen.
     """
-    known = list(known)
+    known = _alike(request, known)
     if not known:
         return None
     clip_s = min(job.clip_s for job in known)
@@ -101,11 +104,17 @@ def expected_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measu
 
 def expected_rest_s(request: GenerationRequest, plan: ClipPlan, known: Iterable[Measured]) -> float | None:
     """Seconds that decoding and writing a clip will take, the mean of the clips; None where nothing is `known`."""
-    known = list(known)
+    known = _alike(request, known)
     if not known:
         return None
     judge = _nearest(request, plan, known)
     return sum(_rest_s(request, plan, judge, clip) for clip in range(1, plan.clips + 1)) / plan.clips
+
+
+def _alike(request: GenerationRequest, known: Iterable[Measured]) -> list[Measured]:
+    """Those that skip as `request` does; where there are none, those that skip nothing: it will take no longer."""
+    known = list(known)
+    return [job for job in known if job.speed == request.speed] or [job for job in known if job.speed == "exact"]
 
 
 def _nearest(request: GenerationRequest, plan: ClipPlan, known: list[Measured]) -> Measured:
@@ -123,9 +132,10 @@ def _rest_s(request: GenerationRequest, plan: ClipPlan, judge: Measured, clip: i
     return decode_work(request, plan, clip) * judge.decode_s + write_work(plan) * judge.write_s
 
 
-def passes(request: GenerationRequest) -> int:
-    """Passes of the transformer for each step."""
-    return 2 if request.guidance > 1 else 1
+def passes(request: GenerationRequest) -> float:
+    """Passes of the transformer for a step, the mean of all steps."""
+    guided_steps = ceil(request.guidance_share * request.steps) if request.guidance > 1 else 0
+    return 1 + guided_steps / request.steps
 
 
 def step_work(request: GenerationRequest, plan: ClipPlan, clip: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.events import ClipReady, Event, StageChanged, Started, StepDone
 from pipeline.jobs.forecast import clip_tokens, expected_rest_s, expected_s, latents_of, measure
-from pipeline.jobs.journal import Line, Maker
+from pipeline.jobs.journal import Line, Maker, StopAsked
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.rendering import render
 from pipeline.jobs.worker import Worker
@@ -68,6 +68,35 @@ def test_steps_guidance_and_clips_each_count():
     assert expected(steps=8) - once == pytest.approx(expected(guidance=2.0) - once)
     assert expected(steps=8) - once == pytest.approx(16.0, rel=0.1)
     assert expected(replace(PLAN, clips=4)) == pytest.approx(2 * once - 2.0, rel=0.1)
+
+
+def test_guidance_counts_in_the_steps_that_have_it():
+    known = [measure(REQUEST, journal(JOB))]
+    none, half, all_steps = (
+        expected_s(REQUEST.model_copy(update={"guidance": 4.5, "guidance_share": share}), PLAN, known)
+        for share in (0, 0.5, 1)
+    )
+    assert none == expected_s(REQUEST, PLAN, known)
+    assert half - none == pytest.approx(all_steps - half)
+    assert all_steps > half
+
+
+def test_jobs_that_skip_are_judged_by_their_like_or_by_those_that_do_not():
+    exact, taylor = REQUEST, REQUEST.model_copy(update={"speed": "taylor"})
+    quick = [*COLD, *clip_of(1, 32.0, 60.0, 0.5, 4.0), *clip_of(2, 98.5, 1.5, 0.5, 4.0)]
+    slow, fast = measure(exact, journal(JOB)), measure(taylor, journal(quick))
+    assert expected_s(exact, PLAN, [slow, fast]) == expected_s(exact, PLAN, [slow])
+    assert expected_s(taylor, PLAN, [fast, slow]) < expected_s(exact, PLAN, [slow])
+    assert expected_s(taylor, PLAN, [slow]) == expected_s(exact, PLAN, [slow])
+    assert expected_s(exact, PLAN, [fast]) is None
+
+
+def test_a_clip_with_a_wish_between_its_lines_is_not_counted():
+    decoded = next(i for i, (_, event) in enumerate(JOB) if event == StageChanged("encode", 2))
+    asked = [*JOB[:decoded], (JOB[decoded][0], StopAsked()), *JOB[decoded:]]
+    assert measure(REQUEST, journal(asked)) == measure(REQUEST, journal(JOB[: decoded - 3]))
+    only = [(time, event) for time, event in asked if getattr(event, "clip", 2) != 1]
+    assert measure(REQUEST, journal(only)) is None
 
 
 def test_time_grows_faster_than_the_pixels_that_are_planned():
