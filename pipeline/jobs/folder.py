@@ -31,7 +31,8 @@ from pipeline.jobs.journal import CancelAsked, DeleteAsked, Journal, Line, StopA
 from pipeline.jobs.status import Status, after
 from pipeline.media.files import whole_or_absent
 from pipeline.media.picture import small_jpeg
-from pipeline.request import ClipPlan, GenerationRequest
+from pipeline.media.video import join_clips
+from pipeline.request import FRAMES_PER_SECOND, ClipPlan, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,13 @@ class JobFolder:
     def clips(self, last: int) -> list[Path]:
         """The files of the clips from 1 through `last`."""
         return [self.path / f"clip-{number:04}.mp4" for number in range(1, last + 1)]
+
+    def join(self, last: int, plan: ClipPlan, request: GenerationRequest, seed: int) -> None:
+        """Make the video of the clips from 1 through `last`, with their sound and all settings. Raises DiskFull."""
+        seconds = plan.frames_through(last) / FRAMES_PER_SECOND
+        settings = request.model_dump(mode="json", exclude=set(INPUTS)) | {"seed": seed}
+        partial = last < plan.clips
+        join_clips(self.clips(last), request.audio, request.audio_start, seconds, self.result, settings, partial)
 
     def motion(self, clip: int) -> Path:
         """The file of what `clip` (from 1) leaves for the next."""
@@ -190,6 +198,7 @@ def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan, base: B
             JobFolder(new).journal.begin(plan.clips)
             if base:
                 _copy_clips(base, JobFolder(new), plan)
+                JobFolder(new).join(base.clips, plan, request, base.seed)
             os.replace(new, folder / job)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)

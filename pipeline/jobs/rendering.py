@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.events import ClipFrames, ClipReady, Event, Finished, Resume, StageChanged, Started
-from pipeline.jobs.folder import INPUTS, JobFolder
-from pipeline.media.video import join_clips, write_clip
-from pipeline.request import FRAMES_PER_SECOND, GenerationRequest
+from pipeline.jobs.folder import JobFolder
+from pipeline.media.video import write_clip
+from pipeline.request import GenerationRequest
 
 Generate = Callable[[GenerationRequest, Resume | None], Iterator[Event]]
 
@@ -49,17 +48,8 @@ def render(
 def _keep(event: ClipFrames, started: Started, request: GenerationRequest, files: JobFolder) -> ClipReady:
     plan, clip = started.plan, event.clip
     shown = plan.frames_through(clip)
-    clips = files.clips(clip)
-    write_clip(event.frames[: shown - plan.frames_through(clip - 1)], clips[-1])
+    write_clip(event.frames[: shown - plan.frames_through(clip - 1)], files.clips(clip)[-1])
     if event.motion is not None:
         files.save_motion(clip, event.motion)
-    seconds = shown / FRAMES_PER_SECOND
-    settings = settings_of(request, started.seed)
-    partial = clip < plan.clips
-    join_clips(clips, request.audio, request.audio_start, seconds, files.result, settings, partial)
+    files.join(clip, plan, request, started.seed)
     return ClipReady(clip, plan.clips, files.result, shown)
-
-
-def settings_of(request: GenerationRequest, seed: int) -> dict[str, Any]:
-    """What a result says of its making: all settings with the seed in use, without the inputs' paths."""
-    return request.model_dump(mode="json", exclude=set(INPUTS)) | {"seed": seed}

@@ -11,6 +11,7 @@ from pipeline.jobs.journal import Maker
 from pipeline.jobs.queue import JobQueue
 from pipeline.jobs.worker import Worker
 from pipeline.media.audio import measure_audio, read_speech
+from pipeline.media.video import read_note_from
 from pipeline.request import GenerationRequest
 
 from .scripted import DRAWN_SEED, Gate, Script, at_step, decoded, follow, write_inputs
@@ -46,6 +47,24 @@ def test_a_longer_video_keeps_the_clips_before_the_last_and_goes_on_from_their_m
     sound = read_speech(queue.request(longer).audio)
     assert np.abs(sound[:19200] - read_speech(inputs.audio)).max() < 1e-4
     assert np.abs(sound[20000:39200] - read_speech(more)).max() < 1e-4
+
+
+def test_a_continuation_that_is_cancelled_has_the_clips_it_began_with_as_a_video(
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker], more: Path
+):
+    start(queue, script := Script())
+    first = queue_finished(queue, inputs)
+    script.before = gate = Gate(at_step(1, 1))
+    queue.submit(inputs)
+    assert gate.reached.wait(30)
+
+    longer = queue.continue_with(first, more)
+
+    assert len(decoded(queue.video(longer))) == 13
+    assert queue.cancel(longer).state == "cancelled"
+    assert np.array_equal(decoded(queue.video(longer)), decoded(queue.video(first))[:13])
+    assert read_note_from(queue.video(longer))["partial"]
+    gate.opened.set()
 
 
 def test_a_longer_video_can_itself_be_continued_after_a_restart(
