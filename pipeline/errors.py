@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class UserError(Exception):
     """What is shown to a user as it stands; everything else is logged and shown as an internal error."""
@@ -58,3 +60,9 @@ def disk_full_explained(folder: object) -> Iterator[None]:
         if error.errno == errno.EDQUOT:
             raise DiskFull(f"The quota of the volume that holds {folder} is used up: free some space there.") from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that device or machine have no memory left; torch's are known by their names and texts."""
+    known_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known_kind or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

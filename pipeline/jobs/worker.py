@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, is_out_of_memory
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
 from pipeline.jobs.journal import NOBODY, Maker
 from pipeline.jobs.queue import Job, JobQueue, Preview
@@ -34,7 +34,6 @@ OUT_OF_MEMORY_AT_START = (
     "or take a machine with more."
 )
 BEFORE_CLIPS: tuple[Stage | None, ...] = ("text", "speech", "portrait")  # a smaller video needs as much for these
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Model(Protocol):
@@ -176,7 +175,7 @@ def _why_no_model(error: Exception) -> str:
         logger.error("The model is not ready: %s", error)
         return str(error)
     logger.exception("The model could not be made ready")
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY_FOR_MODEL
     return "The model could not be made ready: the program's log says why."
 
@@ -189,12 +188,6 @@ def why_no_video(error: Exception, job: str, stage: Stage | None = None) -> str:
     if isinstance(error, UserError):
         return str(error)
     logger.exception("Job %s ended by an error", job[:8])
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY_AT_START if stage in BEFORE_CLIPS else OUT_OF_MEMORY
     return f"Something went wrong inside the program; its log has the details (job {job[:8]})."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. Torch is not imported here, so its errors are known by their name and text."""
-    known_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known_kind or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

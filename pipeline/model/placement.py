@@ -195,10 +195,3 @@ def plan_for(card_bytes: int, packed: bool = False) -> Plan:
         return "offload"
     small: Plan = "offload" if packed else "int8"
     return small if card_bytes >= INT8_BYTES else "stream"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the device, or the machine, has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # what the CPU's allocator says

@@ -11,7 +11,7 @@ from math import ceil
 import numpy as np
 import torch
 
-from pipeline.errors import OutOfMemory
+from pipeline.errors import OutOfMemory, is_out_of_memory
 from pipeline.events import (
     ClipFrames,
     Event,
@@ -33,7 +33,7 @@ from pipeline.model.conditions import (
 )
 from pipeline.model.loading import Components
 from pipeline.model.parallel import Crew
-from pipeline.model.placement import Placement, is_out_of_memory
+from pipeline.model.placement import Placement
 from pipeline.model.preview import clean_guess, draw, fit_colours
 from pipeline.model.sampling import Denoising, Predict, guided, guided_at_once, make_scheduler
 from pipeline.model.speech import SPEECH_RATE, HeardSpeech

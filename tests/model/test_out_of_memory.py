@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import OutOfMemory
+from pipeline.errors import OutOfMemory, is_out_of_memory
 from pipeline.events import ClipFrames, Event, StepDone
 from pipeline.model.loading import load_components
-from pipeline.model.placement import is_out_of_memory
 from pipeline.model.speech_to_video import SpeechToVideo
 from pipeline.request import GenerationRequest
 
@@ -89,4 +88,14 @@ def test_other_errors_are_not_taken_for_it(model: SpeechToVideo) -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         list(model.generate(REQUEST))
     assert model.placement.plan == "resident"
-    assert is_out_of_memory(MemoryError())
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+])  # fmt: skip
+def test_all_ways_to_say_it_are_known(error: Exception) -> None:
+    assert is_out_of_memory(error)
