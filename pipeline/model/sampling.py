@@ -1,6 +1,7 @@
 """Denoise one clip, as the official program does."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +46,21 @@ class Denoising:
         """
         for timestep in self.scheduler.timesteps[self.done :]:
             flow = predict(self.latents, timestep.expand(self.latents.shape[0]))
-            self.latents = self.scheduler.step(flow, timestep, self.latents, return_dict=False)[0]
+            with _whole_or_not_at_all(self.scheduler):
+                self.latents = self.scheduler.step(flow, timestep, self.latents, return_dict=False)[0]
             self.done += 1
             yield self.done
+
+
+@contextmanager
+def _whole_or_not_at_all(scheduler: SchedulerMixin) -> Iterator[None]:
+    """Put `scheduler` back where it was if its step fails; it never changes the tensors that it remembers."""
+    before = {name: list(value) if isinstance(value, list) else value for name, value in vars(scheduler).items()}
+    try:
+        yield
+    except BaseException:
+        vars(scheduler).update(before)
+        raise
 
 
 def guided(conditional: Predict, unconditional: Predict, guidance: float) -> Predict:
