@@ -12,6 +12,8 @@ results. Only the leader has a page, a queue or a recipe; the others wait for pa
 import atexit
 import logging
 import os
+import sys
+import threading
 from collections import deque
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -37,6 +39,7 @@ from pipeline.model.transformer import ClipConditions, SpeechToVideoTransformer
 log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(days=365)  # that a process waits for the next pass: work may be far apart
+LAST_S = 10  # of a process that lost the others: enough to say why
 KNOWN_CLIPS = 2  # that every process remembers: a clip's conditions, and those without its words and sound
 
 
@@ -94,6 +97,7 @@ class Crew:
         self._whole = _share(self.device, 1, self.size, heads)
         self._half = _share(self.device, 2, self.size // 2, heads) if self.size % 2 == 0 else None
         self._clips: deque[ClipConditions] = deque(maxlen=KNOWN_CLIPS)
+        self._is_lost = False
 
     @property
     def way(self) -> str:
@@ -101,19 +105,48 @@ class Crew:
         return self._whole.way
 
     def __call__(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
-        """What the transformer gives, computed by all. For the leader: the others are told to take part."""
+        """What the transformer gives, computed by all. For the leader: the others are told to take part.
+
+        An error within is the end of this process, soon: the others wait in the middle of the pass, where nothing can
+        reach them but torchrun, which ends them with it.
+        """
+        if self._is_lost:
+            raise RuntimeError("the other processes were lost by an error in an earlier pass")
+        try:
+            return self._pass(latents, timestep, clip)
+        except BaseException:
+            self._lose_the_others()
+            raise
+
+    def _lose_the_others(self) -> None:
+        self._is_lost = True
+        log.critical("A pass of several processes failed: this one ends in %d s, for torchrun to end all", LAST_S)
+        timer = threading.Timer(LAST_S, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    def _pass(self, latents: torch.Tensor, timestep: torch.Tensor, clip: ClipConditions) -> torch.Tensor:
         known = next((i for i, one in enumerate(self._clips) if one is clip), None)
-        _tell("pass", known)
+        _tell(known)
         if known is None:
             clip = _spread_clip(clip, self.device)
         self._remember(clip, known)
         _spread(timestep, self.device)
         return self._compute(_spread(latents, self.device), timestep, clip)
 
+    def end(self) -> None:
+        """For the leader, at the end of its process: send the others home."""
+        if self._is_lost:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(1)
+        dist.broadcast_object_list([None], src=0)
+        dist.destroy_process_group()
+
     def follow(self) -> None:
         """Take part in what the leader computes until it ends."""
         while (order := _listen()) is not None:
-            _, known = order
+            [known] = order
             clip = _spread_clip(None, self.device) if known is None else self._clips[known]
             self._remember(clip, known)
             timestep = _spread(None, self.device)
@@ -159,28 +192,32 @@ def lead(transformer: SpeechToVideoTransformer, folder: Path, placement: Placeme
             f"MEMORY={placement.plan!r} cannot be used by several processes: give resident, offload or stream."
         )
     _open(placement.device)
-    _tell(str(folder), placement.dtype, placement.device.type, changes)
-    atexit.register(_end)
+    _tell(str(folder), placement.dtype, placement.device.type, placement.plan, changes)
     crew = Crew(transformer, placement.device)
+    atexit.register(crew.end)
     log.info("%d processes compute together (%s).", crew.size, crew.way)
     return crew
 
 
 def follow_leader() -> int:
-    """What a process that torchrun started beside the first one does until that ends; gives its exit status."""
+    """What a process that torchrun started beside the first one does until that ends; gives its exit status.
+
+    Raises what goes wrong in a pass, which is to end the process: torchrun then ends all.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     card = torch.cuda.is_available()
     _open(torch.device("cuda", local) if card else torch.device("cpu"))
-    try:
-        with torch.inference_mode():
-            order = _listen()
-            if order is not None:
-                folder, dtype, kind, changes = order
-                device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-                transformer = load_changed_transformer(Path(folder), device, dtype, lambda *_: None, changes)
-                Crew(transformer, device).follow()
-    except RuntimeError as error:  # the leader is gone: nothing is left to do
-        log.warning("The leading process is gone: %s", str(error).splitlines()[0])
+    with torch.inference_mode():
+        order = _listen()
+        if order is not None:
+            folder, dtype, kind, plan, changes = order
+            device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+            # The transformer is all that this process has: it stays on the card unless that cannot hold it.
+            placement = Placement(device, dtype, "stream" if plan == "stream" else "resident")
+            home = placement.loading_device
+            transformer = load_changed_transformer(Path(folder), home, dtype, lambda *_: None, changes)
+            placement.settle(transformer)
+            Crew(transformer, device).follow()
     return 0
 
 
@@ -189,12 +226,6 @@ def _open(device: torch.device) -> None:
         torch.cuda.set_device(device)
     # "cpu" must be named: diffusers looks for it to exchange sizes there.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo", timeout=PATIENCE)
-
-
-def _end() -> None:
-    """Send the others home."""
-    dist.broadcast_object_list([None], src=0)
-    dist.destroy_process_group()
 
 
 def _share(device: torch.device, groups: int, degree: int, heads: int) -> Share:
@@ -218,7 +249,10 @@ def _tell(*order: Any) -> None:
 
 def _listen() -> Any:
     order = [None]
-    dist.broadcast_object_list(order, src=0)
+    try:
+        dist.broadcast_object_list(order, src=0)
+    except RuntimeError as error:  # the leader is gone: nothing is left to do
+        log.warning("The leading process is gone: %s", str(error).splitlines()[0])
     return order[0]
 
 

@@ -212,7 +212,7 @@ class SpeechToVideo:
     def _persist(self, work: Callable[[], Iterator[Event]]) -> Iterator[Event]:
         """Do `work`; where the memory does not suffice, begin it again with the next smaller plan, which then stays.
 
-        Raises OutOfMemory where there is none.
+        Raises OutOfMemory where there is none, or several processes compute together.
         """
         while True:
             try:
@@ -220,7 +220,7 @@ class SpeechToVideo:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = self.placement.smaller()
+                smaller = self.placement.smaller() if self.crew is None else None
                 if smaller is None:
                     raise OutOfMemory(
                         "The memory does not suffice for a video of this size: choose a smaller one."
