@@ -66,3 +66,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that device or machine have no memory left; torch's are known by their names and texts."""
     known_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known_kind or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+
+
+def is_gpu_lost(error: BaseException) -> bool:
+    """Whether `error` is CUDA's, and not for want of memory: after most of these nothing works in this process."""
+    return "CUDA error" in str(error) and not is_out_of_memory(error)

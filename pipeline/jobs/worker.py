@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.errors import UserError, is_out_of_memory
+from pipeline.errors import UserError, is_gpu_lost, is_out_of_memory
 from pipeline.events import Cancelled, ClipReady, Event, Failed, Finished, ModelState, Resume, Stage, StepDone
 from pipeline.jobs.journal import NOBODY, Maker
 from pipeline.jobs.queue import Job, JobQueue, Preview
@@ -32,6 +32,9 @@ OUT_OF_MEMORY_FOR_MODEL = (
 OUT_OF_MEMORY_AT_START = (
     "There was not enough memory to begin this video, whatever its size: end other programs that use the machine, "
     "or take a machine with more."
+)
+GPU_LOST = (
+    "The GPU has failed: start the program again, and if that does not help, the machine. Waiting videos go on then."
 )
 BEFORE_CLIPS: tuple[Stage | None, ...] = ("text", "speech", "portrait")  # a smaller video needs as much for these
 
@@ -96,9 +99,18 @@ class Worker:
             self._answered.set()
 
     def _run(self) -> None:
-        model = self._prepared()
-        while model and (job := self.queue.take(self._stopping.is_set, self.maker)):
-            self._work(job, model)
+        while model := self._prepared():
+            if self._serve(model):
+                return
+            del model  # the next one needs its place
+            self._wait_for_answer(replace(self.model_state, state="failed", message=GPU_LOST))
+
+    def _serve(self, model: Model) -> bool:
+        """Do jobs with `model` until the worker is to stop; False where the GPU fails before that."""
+        while job := self.queue.take(self._stopping.is_set, self.maker):
+            if not self._work(job, model):
+                return False
+        return True
 
     def _prepared(self) -> Model | None:
         """The model, after as many tries as it takes; None when the worker is to stop."""
@@ -134,11 +146,18 @@ class Worker:
         if not self._stopping.is_set():
             self._answered.wait()
 
-    def _work(self, job: Job, model: Model) -> None:
+    def _work(self, job: Job, model: Model) -> bool:
+        """Do `job`. False where the GPU has failed, which all others would fail by as well: it waits, too, then."""
         try:
             self._drive(job, model)
         except Exception as error:
-            self.queue.record(job, Failed(why_no_video(error, job.id, job.status.stage)))
+            if is_gpu_lost(error) and not job.stopping:
+                logger.exception("Job %s waits, for the GPU has failed", job.id[:8])
+                self.queue.put_back(job)
+            else:
+                self.queue.record(job, Failed(why_no_video(error, job.id, job.status.stage)))
+            return not is_gpu_lost(error)
+        return True
 
     def _drive(self, job: Job, model: Model) -> None:
         """Hand each event of the rendering to the queue, and see after each whether to stop."""
@@ -177,6 +196,8 @@ def _why_no_model(error: Exception) -> str:
     logger.exception("The model could not be made ready")
     if is_out_of_memory(error):
         return OUT_OF_MEMORY_FOR_MODEL
+    if is_gpu_lost(error):
+        return GPU_LOST
     return "The model could not be made ready: the program's log says why."
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import InvalidRequest, ModelUnavailable
 from pipeline.events import ClipFrames, ClipReady, Event, FramesDecoded, ModelState, StageChanged
 from pipeline.jobs.folder import read_job
 from pipeline.jobs.queue import Job, JobQueue
-from pipeline.jobs.worker import Worker
+from pipeline.jobs.worker import GPU_LOST, Worker
 from pipeline.logs import KeylessFormatter
 from pipeline.media.video import read_note_from
 from pipeline.request import GenerationRequest
@@ -241,6 +241,41 @@ def test_a_job_whose_folder_vanished_fails_and_spares_the_others(
     assert first not in caplog.text
     queue.delete(first)
     assert [status.job for status in queue.all()] == [second]
+
+
+def test_where_the_gpu_fails_all_jobs_wait_and_go_on_when_it_works_again(
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    script = Script(raising(error, at_step(2, 1), times=2))
+    worker = start(queue, script, kind=Watched)
+    jobs = [queue.submit(inputs) for _ in range(3)]
+    for _ in range(2):
+        worker.wait_for("failed")
+        assert worker.model_state.message == GPU_LOST
+        assert [queue.status(job).state for job in jobs] == ["queued"] * 3
+        worker.go_on()
+    assert [follow(queue, job)[-1].state for job in jobs] == ["finished"] * 3
+    assert script.resumed == [0, 1, 1, 0, 0]
+
+
+def test_where_the_gpu_fails_a_job_that_is_cancelled_ends(
+    queue: JobQueue, inputs: GenerationRequest, start: Callable[..., Worker]
+):
+    gate = Gate(at_step(2, 1))
+
+    def before(event: Event) -> None:
+        gate(event)
+        if gate.reached.is_set():
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    worker = start(queue, Script(before), kind=Watched)
+    job = queue.submit(inputs)
+    assert gate.reached.wait(30)
+    queue.cancel(job)
+    gate.opened.set()
+    assert follow(queue, job)[-1].state == "failed"
+    worker.wait_for("failed")
 
 
 def test_jobs_wait_while_the_model_is_made_ready(
