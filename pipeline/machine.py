@@ -17,7 +17,7 @@ SMALLEST_CARD_BYTES = 47_000_000_000
 ROUNDING = ("int8", "fp8", "fp8-fast")  # values of MEMORY that have the transformer's weights rounded
 OLDEST_DRIVER = 570  # that runs programs made for CUDA 12.8, by NVIDIA's release notes
 TORCH_PATIENCE_S = 180
-CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
+CARD_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Card:
     name: str
     memory_bytes: int
     driver: str
+    uuid: str = ""
 
     @property
     def suits_large_model(self) -> bool:
@@ -42,7 +43,7 @@ def cards() -> list[Card]:
     except (OSError, subprocess.SubprocessError):
         return []
     rows = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
-    return [Card(row[0], int(row[1]) * 2**20, row[2]) for row in rows if len(row) == 3 and row[1].isdigit()]
+    return [Card(row[0], int(row[1]) * 2**20, *row[2:4]) for row in rows if len(row) >= 3 and row[1].isdigit()]
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,22 @@ def look_at_gpu() -> Gpu:
     return Gpu(found, last_line)
 
 
-def usable_cards() -> int:
-    """How many cards programs may use here: CUDA_VISIBLE_DEVICES can leave some out."""
+def usable_cards() -> list[Card]:
+    """The cards that programs may use here, in the order of use; CUDA_VISIBLE_DEVICES can leave some out."""
+    found = cards()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
-        return len(cards())
-    visible = takewhile(lambda name: not name.startswith("-"), named.replace(",", " ").split())
-    return min(len(cards()), sum(1 for _ in visible))
+        return found
+    names = takewhile(lambda name: not name.startswith("-"), named.replace(",", " ").split())
+    return list(takewhile(bool, (_card_called(name, place, found) for place, name in enumerate(names))))
+
+
+def _card_called(name: str, place: int, found: list[Card]) -> Card | None:
+    """The one of that number or UUID; by its place in the list where the name tells nothing (a part of a card)."""
+    if (card := next((card for card in found if card.uuid and card.uuid.startswith(name)), None)) is not None:
+        return card
+    number = int(name) if name.isdecimal() else place
+    return found[number] if number < len(found) else None
 
 
 def require_room_for(workers: int, cards: int) -> None:
@@ -105,7 +115,7 @@ def check_workers(settings: Settings) -> None:
             f"WORKERS={workers} cannot be used with COMPILE=on, for blocks cannot be compiled while others work: "
             "leave one of the two out."
         )
-    require_room_for(workers, usable_cards())
+    require_room_for(workers, len(usable_cards()))
 
 
 def is_follower() -> bool:
@@ -134,10 +144,11 @@ def public_url(settings: Settings) -> str:
 
 
 def served_entry(settings: Settings) -> ModelEntry:
-    """The model that this machine serves: MODEL, or the 14B model where a card can hold it, or the sample model."""
+    """The model that this machine serves: MODEL, or the 14B model where its cards hold it, else the sample model."""
     model = settings.model
     if model is None:
-        suits = usable_cards() and any(card.suits_large_model for card in cards())
+        used = usable_cards()[: settings.workers]
+        suits = used and all(card.suits_large_model for card in used)
         model = DEFAULT_MODEL if suits else "sample"
     return named_entry(model, settings)
 

@@ -45,6 +45,7 @@ def prepare_model(
     # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
     # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # that of nvidia-smi, by which the cards were judged
     # Imported here, on the thread that works: seconds that the page must not wait for.
     with importing():
         from pipeline.model.compiling import compile_blocks

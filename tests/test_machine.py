@@ -84,8 +84,25 @@ def test_without_cards_any_number_of_workers_shares_the_cores(driver) -> None:
 def test_cards_that_are_hidden_from_programs_do_not_count(visible: str, count: int, driver, monkeypatch) -> None:
     driver(CARD, CARD)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert usable_cards() == count
+    assert len(usable_cards()) == count
     assert served_entry(read_settings()).name == ("wan2.2-s2v-14b" if count else "sample")
+
+
+@pytest.mark.parametrize(
+    ("visible", "workers", "served"),
+    [
+        *((None, 1, "sample"), ("1", 1, "wan2.2-s2v-14b"), ("1,0", 1, "wan2.2-s2v-14b"), ("1,0", 2, "sample")),
+        *(("GPU-b", 1, "wan2.2-s2v-14b"), ("GPU-a", 1, "sample"), ("MIG-c", 1, "sample"), ("2", 1, "sample")),
+    ],
+)
+def test_the_cards_that_work_decide_which_model_is_served(
+    visible: str | None, workers: int, served: str, driver, monkeypatch
+) -> None:
+    driver("NVIDIA GeForce RTX 4090, 24564, 570.86, GPU-a1", "NVIDIA H100, 81559, 570.86, GPU-b2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert served_entry(read_settings({"workers": workers})).name == served
 
 
 def test_workers_and_torchrun_exclude_each_other(monkeypatch) -> None:
