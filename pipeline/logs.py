@@ -4,7 +4,8 @@ import logging
 import re
 import sys
 
-KEY = re.compile(r"(?<![0-9a-f])([0-9a-f]{8})[0-9a-f]{24}(?![0-9a-f])")
+# Of a job, and of a copy of its files that is served.
+KEY = re.compile(r"(?<![0-9a-f])([0-9a-f]{8})(?:[0-9a-f]{24}|[0-9a-f]{56})(?![0-9a-f])")
 
 
 class KeylessFormatter(logging.Formatter):

@@ -92,6 +92,7 @@ def test_a_pod_without_work_is_stopped_through_the_api(api: RunPodApi, watch: Ca
     assert asked["key"] == "Bearer secret-key"
     assert "podStop" in asked["query"]
     assert asked["variables"] == {"pod": "pod-1"}
+    api.asked.get(timeout=10)  # again: the first answer has been read
     assert idle.state.trouble == ""
 
 

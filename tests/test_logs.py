@@ -21,6 +21,7 @@ def test_a_key_is_cut_wherever_it_stands() -> None:
 
 
 def test_what_is_no_key_stays_whole() -> None:
+    assert formatted(f"/uploads/{2 * KEY}/video.mp4") == f"/uploads/{KEY[:8]}/video.mp4"
     for text in (KEY[:-1], KEY + "0", KEY[:-1] + "g", "dab4e9c55bbe4c8c4d03db1c2c98c7f0ac9c454b"):
         assert formatted(text) == text
 

@@ -281,7 +281,7 @@ class JobQueue:
         """Cancel the job if need be and, once it has ended, remove all that is kept of it. Raises UnknownJob."""
         job = self._find(id)
         job.unwanted = True
-        if job.status.state == "running":
+        if not job.ended:
             job.write_wish(DeleteAsked())
         if self._cancel(job).state in ENDED:
             self._forget(job)
@@ -419,7 +419,7 @@ class JobQueue:
             self._line_up(waiting)
 
     def _cancel(self, job: Job) -> Status:
-        if job.status.state == "running" and not job.stopping:
+        if not job.ended and not job.stopping:
             job.write_wish(CancelAsked())  # before it is obeyed: an end of the program does not lose it
         with self._changed:
             waits = job in self._waiting

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.errors import InvalidSetting
+from pipeline.errors import InvalidSetting, ModelUnavailable
 from pipeline.model.checkpoint import transformer_names
 from pipeline.model.hub_file import find_file
 from pipeline.model.transformer import SpeechToVideoTransformer
@@ -46,9 +46,12 @@ def lora_state(transformer: SpeechToVideoTransformer, path: Path) -> dict[str, t
     """The LoRA in `path` in the names of `transformer`: MODULE.lora_A.weight (rank, in), MODULE.lora_B.weight.
 
     An alpha is multiplied in. Entries for modules that this model does not have are left out and told of in the log.
-    Raises InvalidSetting where nothing is left or a shape is another model's.
+    Raises InvalidSetting where it cannot be read, nothing is left, or a shape is another model's.
     """
-    tensors = dict(open_weights(path).tensors(CPU, lambda _: torch.float32, lambda _: None))
+    try:
+        tensors = dict(open_weights(path).tensors(CPU, lambda _: torch.float32, lambda _: None))
+    except ModelUnavailable as error:
+        raise InvalidSetting(f"LORA: {path.name} cannot be read, give a whole safetensors file: {error}") from error
     modules = _modules(transformer)
     sides: dict[str, dict[str, torch.Tensor]] = {}
     foreign = 0

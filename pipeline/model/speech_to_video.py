@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -33,7 +33,7 @@ from pipeline.model.conditions import (
 )
 from pipeline.model.loading import Components
 from pipeline.model.parallel import Crew
-from pipeline.model.placement import Placement
+from pipeline.model.placement import PLANS, Placement, Plan
 from pipeline.model.preview import clean_guess, draw, fit_colours
 from pipeline.model.sampling import Denoising, Predict, guided, guided_at_once, make_scheduler
 from pipeline.model.speech import SPEECH_RATE, HeardSpeech
@@ -149,10 +149,11 @@ class SpeechToVideo:
         yield StageChanged("denoise", clip)
         request, noise = show.request, self._noise(show, clip)
         work = Denoising(make_scheduler(request.solver, request.steps, request.shift, noise.device), noise)
-        latents = yield from self._persist(partial(self._denoise, show, clip, work, before))
+        latents = yield from self._persist(partial(self._denoise, show, clip, work, before), PLANS)
         yield StageChanged("decode", clip)
         latents = torch.cat([show.reference if opening else before, latents], dim=1)
-        shown, left = yield from self._persist(partial(self._decode, show, clip, latents, motion))
+        # By all other plans the autoencoder has the device for itself already.
+        shown, left = yield from self._persist(partial(self._decode, show, clip, latents, motion), ("resident",))
         yield ClipFrames(clip, shown, left)
         return left
 
@@ -209,9 +210,10 @@ class SpeechToVideo:
             shown, kept = yield from _decode_clip(vae, clip, latents, show.plan, motion)
             return shown, None if clip == show.plan.clips else _remember(vae, kept, show.plan)
 
-    def _persist(self, work: Callable[[], Iterator[Event]]) -> Iterator[Event]:
+    def _persist(self, work: Callable[[], Iterator[Event]], improvable: Collection[Plan]) -> Iterator[Event]:
         """Do `work`; where the memory does not suffice, begin it again with the next smaller plan, which then stays.
 
+        That helps where the present plan is one of `improvable`.
         Raises OutOfMemory where there is none, or several processes compute together.
         """
         while True:
@@ -220,7 +222,8 @@ class SpeechToVideo:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = self.placement.smaller() if self.crew is None else None
+                can_help = self.crew is None and self.placement.plan in improvable
+                smaller = self.placement.smaller() if can_help else None
                 if smaller is None:
                     raise OutOfMemory(
                         "The memory does not suffice for a video of this size: choose a smaller one."

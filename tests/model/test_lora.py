@@ -106,6 +106,9 @@ def test_another_models_lora_is_refused(transformer, tmp_path: Path) -> None:
                "blocks.0.self_attn.q.lora_B.weight": torch.zeros(8, 4)}, other)  # fmt: skip
     with pytest.raises(InvalidSetting, match="other sizes"):
         apply_lora(transformer, Lora(str(other)))
+    other.write_bytes(b"x" * 100)
+    with pytest.raises(InvalidSetting, match=r"LORA: other\.safetensors cannot be read, give a whole safetensors file"):
+        apply_lora(transformer, Lora(str(other)))
 
 
 def test_the_command_line_uses_a_lora_and_refuses_one_that_is_not_there(tmp_path: Path, transformer, capsys) -> None:

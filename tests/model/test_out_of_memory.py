@@ -80,6 +80,14 @@ def test_where_no_plan_suffices_it_is_said_and_finished_clips_were_handed_out(mo
     assert finished == [1]
 
 
+def test_a_smaller_plan_is_not_tried_where_it_would_not_help(model: SpeechToVideo) -> None:
+    """Decoding has the device for itself by "offload" already; "stream" would only make all later videos slow."""
+    ask_for_too_much(model, "decoder", 3, ("resident", "offload"))
+    with pytest.raises(OutOfMemory, match="choose a smaller one"):
+        list(model.generate(REQUEST))
+    assert model.placement.plan == "offload"
+
+
 def test_other_errors_are_not_taken_for_it(model: SpeechToVideo) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("shapes do not fit")

@@ -72,9 +72,13 @@ def test_generate_streams_a_status_for_every_step_and_ends_with_the_video(
 def test_generate_gives_the_video_so_far_after_each_clip_and_the_whole_at_the_end(
     served: Served, client: Client, portrait: Path, long_voice: Path
 ) -> None:
-    served.model.let_all()
+    served.model.let(STEPS)
 
-    answers = list(client.submit(**files(portrait, long_voice), api_name="/generate"))
+    answers = []
+    for answer in client.submit(**files(portrait, long_voice), api_name="/generate"):
+        answers.append(answer)
+        if answer[0]:
+            served.model.let_all()
 
     videos = [frames_of(video) for video, _ in answers if video]
     assert videos[0] == 77

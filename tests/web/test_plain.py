@@ -3,10 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import httpx
+import pytest
 from gradio_client import Client
+
+from pipeline.web import plain
 
 from .bench_watchers import FOLLOWERS, READERS, measure
 from .conftest import Served
@@ -39,6 +43,22 @@ def test_events_are_every_status_to_the_end(served: Served, client: Client, port
     assert {status["step"] for status in rest if status["stage"] == "denoise"} >= set(range(1, STEPS + 1))
     assert rest[-1] == asdict(served.studio.queue.status(job))
     assert rest[-1]["state"] == "finished"
+
+
+def test_where_nothing_happens_a_comment_keeps_the_line_alive(
+    served: Served, client: Client, portrait: Path, voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain, "SILENCE_S", 0.05)
+    job = client.predict(**files(portrait, voice), api_name="/submit")
+
+    with httpx.stream("GET", f"{served.url}/jobs/{job}/events", timeout=30) as answer:
+        lines = answer.iter_lines()
+        comments = list(islice((line for line in lines if line.startswith(":")), 3))
+        served.model.let_all()
+        last = [line for line in lines if line.startswith("data: ")][-1]
+
+    assert comments == [": nothing new"] * 3
+    assert json.loads(last.removeprefix("data: "))["state"] == "finished"
 
 
 def test_what_is_no_job_is_not_found(served: Served) -> None:
