@@ -23,6 +23,7 @@ from pipeline.idle_stop import this_pod
 from pipeline.machine import (
     SMALLEST_CARD_BYTES,
     Gpu,
+    cards,
     check_workers,
     is_hosted,
     look_at_gpu,
@@ -77,22 +78,20 @@ def elsewhere(start: Start, error: UserError) -> Start:
 
 def _start_in_spite_of(error: UserError) -> Start:
     settings = usable_settings()
-    folder = output_folder(settings)
-    if not can_be_written(folder):
-        folder = Path(tempfile.mkdtemp(prefix="talking-video-"))
     try:
         entry = served_entry(settings)
     except InvalidSetting:
         entry = entry_for("sample")
-    return Start(settings, entry, folder, error)
+    return Start(settings, entry, output_folder(settings), error)
 
 
 def require_machine(start: Start, report: Callable[[ModelState], None]) -> None:
-    """On a hosted machine: log what it is, and raise what keeps the model from being served.
+    """Raise what keeps the model from being served; on a hosted machine look closely, and log what it is.
 
     Raises the start's trouble, or ModelUnavailable.
     """
     if not is_hosted():
+        require_card(start.entry)
         return
     report(ModelState("checking", start.entry.name, message="looking at this machine"))
     gpu = look_at_gpu()
@@ -104,6 +103,12 @@ def require_machine(start: Start, report: Callable[[ModelState], None]) -> None:
         raise ModelUnavailable(reason)
 
 
+def require_card(entry: ModelEntry) -> None:
+    """Raise ModelUnavailable where `entry` needs a card and there is none, before anything is fetched for it."""
+    if (reason := unfit(entry, Gpu(tuple(cards())))) is not None:
+        raise ModelUnavailable(reason)
+
+
 def unfit(entry: ModelEntry, gpu: Gpu) -> str | None:
     """Why this machine cannot serve `entry`, with what to do; None where nothing is known against it."""
     if not _is_large(entry):
@@ -111,7 +116,7 @@ def unfit(entry: ModelEntry, gpu: Gpu) -> str | None:
     if not gpu.cards:
         return (
             f"{entry.title} needs an NVIDIA GPU with at least {in_units(SMALLEST_CARD_BYTES)}, and there is none here: "
-            "deploy on a machine with one, or set MODEL=sample to try the program without."
+            "take a machine with one, or set MODEL=sample to try the program without."
         )
     if gpu.trouble is not None:
         return (
@@ -134,7 +139,8 @@ def findings(start: Start, gpu: Gpu) -> Iterator[str]:
     yield "  " + ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     yield from _about_gpu(gpu)
     yield _about_memory()
-    yield from _about_model(start)
+    if start.trouble is None:  # else it is not known which one was meant
+        yield from _about_model(start)
     yield from _about_disk(start)
 
 

@@ -40,6 +40,10 @@ def prepare_model(
     To be called on the thread that will generate. Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a
     GGUF file that cannot be used and for more workers than cards.
     """
+    if settings.lora is not None:
+        from pipeline.model.hub_file import find_file
+
+        find_file("LORA", settings.lora, ".safetensors")  # what cannot be found is told before a model is fetched
     files: Files = follow(obtain_files(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
     # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:

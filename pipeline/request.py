@@ -66,7 +66,7 @@ class GenerationRequest(BaseModel):
         Field(description="a whole number from 1 to 10000, or nothing for as many as the audio asks"),
     ] = None
     audio_start: Annotated[
-        float, Field(ge=0, le=86_400, description="seconds from the start of the audio, 0 or more")
+        float, Field(ge=0, le=86_400, description="seconds from the start of the audio, from 0 to 86400")
     ] = 0.0
     audio_duration: Annotated[
         Annotated[float, Field(ge=MIN_AUDIO_SECONDS, le=86_400)] | None,

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -286,6 +287,9 @@ def serve(worker: ServerlessWorker) -> None:
 def main() -> int:
     """Be a worker until the end; gives the exit status."""
     log_to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if find_spec("runpod") is None:
+        print("A serverless worker needs more packages: pip install -r requirements-serverless.txt.", file=sys.stderr)
+        return 2
     try:
         serve(build_worker())
     except UserError as error:

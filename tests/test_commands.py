@@ -148,6 +148,15 @@ def test_doctor_says_that_there_is_no_card_and_what_that_means(capsys) -> None:
     assert "Results go to" in told
 
 
+@pytest.mark.parametrize(("variable", "value"), [("OUTPUT_DIR", "/proc/x"), ("MODEL", "no such model"), ("PORT", "x")])
+def test_doctor_says_what_keeps_the_program_from_starting(variable: str, value: str, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().out
+    assert f"! {variable}" in told
+    assert "The model served here" not in told
+
+
 def test_jobs_says_where_there_are_none(tmp_path: Path, capsys) -> None:
     assert main(["jobs"]) == 0
     assert "There are no jobs in" in capsys.readouterr().out

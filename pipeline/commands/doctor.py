@@ -14,11 +14,14 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings, those that need action marked with an exclamation mark."""
+    """Print the findings, those that need action marked with an exclamation mark.
+
+    Gives the exit status of a start that its settings keep from being one, else 0.
+    """
     start, gpu = plan_start(forgiving=True), look_at_gpu()
     for line in findings(start, gpu):
         print(line)
     for reason in (start.trouble, unfit(start.entry, gpu)):
         if reason is not None:
             print(f"{ACTION}{reason}")
-    return 0
+    return start.trouble.exit_status if start.trouble else 0

@@ -1,13 +1,14 @@
 """`generate`: one video, made here and now."""
 
 import argparse
+import errno
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from pipeline.jobs.rendering import render
 from pipeline.machine import asks_first, served_entry
 from pipeline.media.files import whole_or_absent
 from pipeline.media.planning import plan_request
+from pipeline.preflight import require_card
 from pipeline.preparation import prepare_model
 from pipeline.request import SIZES, ClipPlan, GenerationRequest, explained
 from pipeline.settings import read_settings
@@ -99,12 +101,14 @@ def run(options: argparse.Namespace) -> int:
     frames_path = _writable(options.frames, ".npy") if options.frames else None
     for hint in plan_request(request, settings.max_audio_seconds).hints:
         print(hint, file=sys.stderr)
+    if options.device != "cpu":
+        require_card(entry)
     model = prepare_model(entry, settings, _model_printer(), options.device, options.dtype, asks_first(settings))
     tell = _print_json if options.json else _print_progress
     with (
         whole_or_absent(frames_path) if frames_path else nullcontext() as part,
         disk_full_explained(output.parent),
-        tempfile.TemporaryDirectory(prefix=".video-", dir=output.parent) as folder,
+        _working_folder(output.parent) as folder,
     ):
         frames = FrameFile(part) if part else None
         for event in render(model.generate, request, Path(folder), on_frames=frames.add if frames else None):
@@ -115,6 +119,19 @@ def run(options: argparse.Namespace) -> int:
                 event = Finished(output)
             tell(event)
     return 0
+
+
+@contextmanager
+def _working_folder(parent: Path) -> Iterator[str]:
+    """A folder in `parent` that is gone at the end. Raises InvalidRequest where there cannot be one."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".video-", dir=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InvalidRequest(f"The folder {parent} cannot be written to; give a file in another one.") from error
+    with folder as name:
+        yield name
 
 
 def _request(options: argparse.Namespace, defaults: Mapping[str, Any]) -> GenerationRequest:

@@ -85,7 +85,7 @@ class JobFolder:
     def save_motion(self, clip: int, motion: MotionMemory) -> None:
         """Keep what `clip` leaves for the next. Raises DiskFull."""
         part = self.motion(clip).with_suffix(".part")
-        with disk_full_explained("the jobs"):
+        with disk_full_explained("the videos"):
             with part.open("wb") as file:
                 np.savez(file, latents=motion.latents, frames=motion.frames)
             os.replace(part, self.motion(clip))
@@ -192,7 +192,7 @@ def create_job(folder: Path, request: GenerationRequest, plan: ClipPlan, base: B
     job = secrets.token_hex(16)
     new = folder / f".new-{job}"
     try:
-        with disk_full_explained("the jobs"):
+        with disk_full_explained("the videos"):
             new.mkdir()
             _copy_request(request, new)
             JobFolder(new).journal.begin(plan.clips)

@@ -82,7 +82,7 @@ class Journal:
         told = {name: value for name, value in event_json(event).items() if name != "video"}  # a job has one video
         told |= {"maker": asdict(maker)} if isinstance(event, Started) else {}
         line = json.dumps({"at": time.time(), "elapsed_s": round(elapsed_s, 3)} | told).encode() + b"\n"
-        with disk_full_explained("the jobs"), self.path.open("r+b") as file:
+        with disk_full_explained("the videos"), self.path.open("r+b") as file:
             file.seek(file.read().rfind(b"\n") + 1)
             file.write(line)
             file.truncate()

@@ -121,10 +121,10 @@ def test_a_cancelled_job_ends_generate_with_its_clips_as_a_video(
 def test_a_failed_job_ends_generate_with_its_sentence(
     served: Served, client: Client, portrait: Path, voice: Path
 ) -> None:
-    served.model.error = DiskFull("The disk that holds the jobs is full: free some space and try again.")
+    served.model.error = DiskFull("The disk that holds the videos is full: free some space and try again.")
     served.model.let_all()
 
-    with pytest.raises(AppError, match=r"^The disk that holds the jobs is full"):
+    with pytest.raises(AppError, match=r"^The disk that holds the videos is full"):
         client.submit(**files(portrait, voice), api_name="/generate").result()
 
 
