@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ModelUnavailable
 from pipeline.events import ModelState
 from pipeline.importing import importing
+from pipeline.media.audio import load_resampler
 from pipeline.settings import Settings
 from pipeline.store.catalogue import DEFAULT_MODEL, DEFAULT_VARIANT, ModelEntry
 from pipeline.store.obtain import Files, obtain_files
@@ -59,6 +61,7 @@ def prepare_model(
         from pipeline.model.placement import choose_placement
         from pipeline.model.speech_to_video import SpeechToVideo
 
+    threading.Thread(target=load_resampler, name="resampler", daemon=True).start()  # while the model is read
     placement = choose_placement(settings.memory, device, dtype, worker, workers, packed=files.gguf is not None)
     try:
         changes = Changes(

@@ -197,6 +197,6 @@ def _print_progress(event: Event) -> None:
         case FramesDecoded():
             pass
         case ClipReady(clip, clips, _, frames):
-            print(f"clip {clip} of {clips} is done, {frames} frames so far")
+            print(f"clip {clip} of {clips} is done, {frames} frame{'s' if frames > 1 else ''} so far")
         case Finished(video):
             print(f"The video is in {video}")

@@ -214,7 +214,7 @@ class JobQueue:
             job.folder.remove()
             raise
         plan = planned.plan
-        logger.info("Job %s submitted: %d clips, %dx%d", job.id[:8], plan.clips, plan.width, plan.height)
+        logger.info("Job %s submitted: clips %d, size %dx%d", job.id[:8], plan.clips, plan.width, plan.height)
         return job.id
 
     def status(self, id: str) -> Status:
@@ -475,7 +475,7 @@ def _measured(job: Job) -> Measured | None:
 def _log(event: Event, name: str) -> None:
     match event:
         case Started(plan, seed):
-            logger.info("Job %s started: %d clips, seed %d", name, plan.clips, seed)
+            logger.info("Job %s started: clips %d, seed %d", name, plan.clips, seed)
         case ClipReady(clip, clips):
             logger.info("Job %s: clip %d of %d is ready", name, clip, clips)
         case Finished():

@@ -30,6 +30,7 @@ from pipeline.request import MIN_AUDIO_SECONDS
 HEARD_RATE = 16_000  # samples a second that the model hears
 SAMPLE_RATES = (1_000, 192_000)  # the lowest and highest that are accepted
 CARRIED_RATE = 48_000  # the highest of a video's sound track
+LOUDEST = 1e6  # times full scale, 120 dB above it: no recording, and encoders fail on much more
 FULL_SCALE = 0.999  # a sample this large is taken for cut off
 OPENING_S = 0.1
 PIECE_SAMPLES = 1 << 18  # decoded at a time
@@ -72,6 +73,13 @@ def read_speech(path: Path, start_s: float = 0.0, duration_s: float | None = Non
     if not mono:
         raise _nothing_there(path, track, start_s)
     return librosa.resample(np.concatenate(mono), orig_sr=track.sample_rate, target_sr=HEARD_RATE)
+
+
+def load_resampler() -> None:
+    """Have `read_speech` ready to begin: librosa compiles a part of itself, for 12 s where it has never run before."""
+    import librosa
+
+    librosa.to_mono(np.zeros((2, 2), np.float32))
 
 
 def measure_audio(
@@ -195,8 +203,11 @@ def _pieces(path: Path, track: SoundTrack, start_s: float, duration_s: float | N
             while len(data := pipe.read(PIECE_SAMPLES * width)) >= width:
                 samples = len(data) // width
                 piece = np.frombuffer(data, "<f4", samples * track.channels).reshape(samples, track.channels)
-                if not np.isfinite(piece).all():
-                    raise InvalidRequest(f"audio: {shown(path)} holds values that are not numbers; export it again.")
+                if not (np.abs(piece) < LOUDEST).all():
+                    raise InvalidRequest(
+                        f"audio: {shown(path)} holds values that are not numbers, or far above full scale; "
+                        "export it again."
+                    )
                 yield piece
     except FfmpegTookTooLong:
         raise _too_slow(path) from None

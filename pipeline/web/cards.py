@@ -1,6 +1,7 @@
 """The parts of the page that tell how things stand, as HTML. Everything that comes from outside is escaped."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ SETTING_NAMES = {
     "seed": "Seed",
     "solver": "Solver",
     "shift": "Shift",
-    "audio_start": "Audio from",
+    "audio_start": "Start of the audio",
     "audio_duration": "Length of the audio",
     "max_clips": "Most clips",
     "frames_per_clip": "Frames per clip",
@@ -62,6 +63,8 @@ SETTING_NAMES = {
     "speed": "Speed",
     "guidance_share": "Share of steps with guidance",
 }
+NAMES_ON_PAGE = SETTING_NAMES | {"portrait": "Portrait", "audio": "Audio", "pose_video": "Pose video", "size": "Size"}
+LONG_NAME = re.compile(rf"\b({'|'.join(name for name in NAMES_ON_PAGE if '_' in name)})\b")  # no word of a sentence
 ALWAYS_SHOWN = ("prompt", "max_area", "steps", "guidance", "seed")
 
 
@@ -279,8 +282,16 @@ def plan_hint(text: str) -> str:
 
 
 def plan_error(sentence: str) -> str:
-    """What is wrong with the request."""
-    return f'<div class="plan wrong" role="alert"><p>{escape(sentence)}</p></div>'
+    """What is wrong with the request, in the words of the form."""
+    return f'<div class="plan wrong" role="alert"><p>{escape(in_words_of_form(sentence))}</p></div>'
+
+
+def in_words_of_form(sentence: str) -> str:
+    """`sentence`, which names settings as programs do, with the names that they have on the page."""
+    name, colon, rest = sentence.partition(": ")
+    if colon and name in NAMES_ON_PAGE:
+        sentence = f"{NAMES_ON_PAGE[name]}: {rest}"
+    return LONG_NAME.sub(lambda found: f"“{NAMES_ON_PAGE[found[0]]}”", sentence)
 
 
 def _bar(share: float | None, what: str) -> str:

@@ -206,7 +206,7 @@ def _asked(names: Iterable[str], studio: Studio) -> dict[str, Api]:
 
 
 def _file(name: str, description: str) -> Api:
-    value = _value(name, FILE, description)
+    value = _value(name, FILE, f"{description} (assistants give it as a data: address)")
     example = {"path": EXAMPLE_FILES[name], "url": EXAMPLE_FILES[name], "meta": {"_type": "gradio.FileData"}}
     value.example_payload = partial(dict, example)
     return value

@@ -36,6 +36,7 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SYSTEM_F
     checkbox_border_color_dark="*neutral_500",
 )
 NOTHING_TO_PLAN = plan_hint("Add a portrait and audio: what will be made of them is told here.")
+SETTINGS_READ = "The form has the settings of that video now; portrait and audio are as they were."
 FILES_MISSING = "Add a portrait and audio first."
 PLAYER_SKELETON = (
     '<div class="player"><p class="note">Your video appears here, clip by clip.</p><img alt="" hidden>'
@@ -288,7 +289,9 @@ class Page:
         """Fill the form with the settings that the uploaded `video` carries; the files stay."""
 
         def filled() -> list[Any]:
-            return self._filled(self.studio.values_in(uploaded_file("video", video)))
+            values = self.studio.values_in(uploaded_file("video", video))
+            gr.Info(SETTINGS_READ, duration=5)
+            return self._filled(values)
 
         return [None, *_or_said(filled, len(self.form) + 1)]
 

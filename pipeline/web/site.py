@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from gradio import processing_utils
 from starlette.routing import Mount
@@ -28,7 +28,12 @@ from pipeline.web.studio import Studio
 from pipeline.web.upload_room import UPLOAD, upload_route
 
 LARGEST_UPLOAD = "500mb"
-ADDRESS_SENT = "An address is no file here: send the file itself (with gradio_client, handle_file(PATH))."
+ADDRESS_SENT = (
+    "An address is no file here: send the file itself (with gradio_client, handle_file(PATH); through MCP, a data: "
+    "address)."
+)
+SIGN_IN = "Talking video: name and password stand in the log of the program, for whoever runs it."
+WORDED_CALLS = "/gradio_api/call/v2/"
 CLOSE_SECONDS = 2  # that connections are waited for at the end
 STOP_SECONDS = 5  # that the worker is waited for at the end; its job goes on at the next start all the same
 
@@ -61,6 +66,7 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
         page,
         path="/",
         auth=doorkeeper.admits if doorkeeper else None,
+        auth_message=SIGN_IN,
         max_file_size=LARGEST_UPLOAD,
         footer_links=["api", "settings"],
         run_history=False,
@@ -72,6 +78,8 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
     )
     pages = next(route.app for route in site.routes if isinstance(route, Mount))
     page.app = pages  # as where Gradio launches a page: its queue calls functions for this application
+    pages.add_exception_handler(TypeError, explain_wrong_call)
+    pages.add_exception_handler(KeyError, explain_wrong_call)
     admits = admitting(pages, doorkeeper)
     guard_assistants(pages, page.mcp_server_obj, admits, credentials)
     # Before the page's own, which take all addresses.
@@ -82,6 +90,16 @@ def build_site(studio: Studio, credentials: tuple[str, str] | None) -> FastAPI:
 async def refuse_address(url: str, cache_dir: str) -> str:
     """In the place of what Gradio has for addresses that are sent as files: it fetches them whole, into memory."""
     raise gr.Error(ADDRESS_SENT, print_exception=False)
+
+
+async def explain_wrong_call(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a call by names, for which Gradio raises the sentence; nothing of other errors is told."""
+    if not request.url.path.startswith(WORDED_CALLS):
+        raise error
+    logging.getLogger(__name__).warning("%s: %r", request.url.path, error)
+    if isinstance(error, KeyError):
+        return JSONResponse({"detail": "There is no such endpoint; /gradio_api/info lists them."}, 404)
+    return JSONResponse({"detail": str(error)}, 422)
 
 
 class SiteServer(uvicorn.Server):

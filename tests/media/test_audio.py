@@ -169,8 +169,11 @@ def test_a_start_past_the_end_is_refused(tmp_path: Path) -> None:
         read_speech(path, 1.0)
 
 
-def test_values_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "voice.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e15, -1e7])
+def test_values_that_are_no_sound_are_refused(value: float, tmp_path: Path) -> None:
+    samples = np.zeros(16_000, np.float32)
+    samples[8000] = value
+    soundfile.write(tmp_path / "voice.wav", samples, 16_000, subtype="FLOAT")
     assert "not numbers" in refusal(tmp_path / "voice.wav")
 
 

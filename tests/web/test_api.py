@@ -392,3 +392,21 @@ def test_plain_http_gives_json_that_any_program_can_read(served: Served) -> None
 
     assert kind == "event: complete"
     assert json.loads(data.removeprefix("data: "))[0]["model"] in ("", "script")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "status", "said"),
+    [
+        ("submit", {"portrait": {"path": "x"}}, 422, "audio"),
+        ("submit", {}, 422, "portrait"),
+        ("plan", {"stepps": 3}, 422, "stepps"),
+        ("nothing", {}, 404, "no such endpoint"),
+    ],
+)
+def test_a_call_by_names_that_are_wrong_is_told_so(
+    endpoint: str, body: dict[str, Any], status: int, said: str, served: Served
+) -> None:
+    answer = httpx.post(f"{served.url}/gradio_api/call/v2/{endpoint}", json=body)
+
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]

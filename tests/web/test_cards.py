@@ -16,6 +16,7 @@ from pipeline.web.cards import (
     Shown,
     duration,
     gallery,
+    in_words_of_form,
     job_card,
     model_card,
     notice_line,
@@ -126,7 +127,7 @@ def test_settings_are_those_that_matter_and_those_that_are_not_usual() -> None:
     )
     changed = REQUEST.model_copy(update={"first_frame": True, "audio_start": 2.5, "max_area": 5000, "solver": "dpm++"})
     told = text_of(settings_card(changed, None, usual))
-    assert told.endswith("Seed to be drawn Solver dpm++ Audio from 2.5 s First frame yes")
+    assert told.endswith("Seed to be drawn Solver dpm++ Start of the audio 2.5 s First frame yes")
     assert "Size up to 5,000 pixels" in told
 
 
@@ -163,3 +164,19 @@ def test_what_comes_from_outside_is_escaped() -> None:
 )
 def test_durations_are_rounded_as_people_would(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("audio_start: '-1' is not accepted", "Start of the audio: '-1' is not accepted"),
+        ("audio: 'me.mp3' is empty", "Audio: 'me.mp3' is empty"),
+        (
+            "audio: 'a' is 99 s long; choose a part of it with audio_start and audio_duration.",
+            "Audio: 'a' is 99 s long; choose a part of it with “Start of the audio” and “Length of the audio”.",
+        ),
+        ("The queue is full: 20 jobs wait", "The queue is full: 20 jobs wait"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_the_form(sentence: str, shown: str) -> None:
+    assert in_words_of_form(sentence) == shown

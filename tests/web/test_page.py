@@ -219,9 +219,9 @@ def test_what_is_missing_or_wrong_is_told_in_plain_words_where_the_plan_stands(
     for name, content in (("text.wav", "no sound"), ("empty.wav", "")):
         (tmp_path / name).write_text(content)
         give(page, "audio", tmp_path / name)
-        expect(wrong).to_contain_text("audio:")
+        expect(wrong).to_contain_text("Audio:")
         ask.click()
-        expect(wrong).to_contain_text("audio:")
+        expect(wrong).to_contain_text("Audio:")
         page.locator("#audio").get_by_label("Clear").click()
         expect(page.locator("#plan")).to_contain_text("Add a portrait and audio")
 
