@@ -289,11 +289,10 @@ class Page:
         """Fill the form with the settings that the uploaded `video` carries; the files stay."""
 
         def filled() -> list[Any]:
-            values = self.studio.values_in(uploaded_file("video", video))
-            gr.Info(SETTINGS_READ, duration=5)
-            return self._filled(values)
+            return self._filled(self.studio.values_in(uploaded_file("video", video)))
 
-        return [None, *_or_said(filled, len(self.form) + 1)]
+        said, *values = _or_said(filled, len(self.form) + 1)
+        return [None, said or plan_hint(SETTINGS_READ), *values]
 
     def _filled(self, values: dict[str, Any]) -> list[Any]:
         """The form's values, a field that is not among `values` left alone, and no preset."""

@@ -230,9 +230,9 @@ def test_what_is_missing_or_wrong_is_told_in_plain_words_where_the_plan_stands(
     expect(page.locator("#plan")).to_contain_text("16 frames")
     page.get_by_role("button", name="Advanced").click()
     page.get_by_label("Steps", exact=True).fill("0")
-    expect(wrong).to_contain_text("steps: 0 is not accepted")
+    expect(wrong).to_contain_text("Steps: 0 is not accepted")
     ask.click()
-    expect(wrong).to_contain_text("steps: 0 is not accepted")
+    expect(wrong).to_contain_text("Steps: 0 is not accepted")
     page.get_by_label("Steps", exact=True).fill("2")
     expect(page.locator("#plan")).to_contain_text("16 frames")
 

@@ -109,7 +109,7 @@ def test_settings_are_read_back_from_a_video_that_is_dropped(
     dropped.set_input_files(tmp_path / "ours.mp4")
 
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("she whispers")
-    expect(page.get_by_text("The form has the settings of that video now")).to_be_visible()
+    expect(page.locator("#said")).to_contain_text("The form has the settings of that video now")
     expect(page.get_by_label("Steps", exact=True)).to_have_value("17")
     expect(page.get_by_label("Seed", exact=True)).to_have_value("99")
     for name, sentence in (("clip.mp4", "was not made by this program"), ("wrong.mp4", "Steps: 0 is not accepted")):
