@@ -26,7 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 def pytest_collection_finish() -> None:
     """All tests are imported, and all that they use."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     loading.close()
+    # Where there is no card, PyTorch keeps a stand-in for its driver in the thread that first needs one, also when that
+    # thread is gone: the next to ask for it would end this process.
+    with FakeTensorMode():
+        pass
     gc.freeze()  # what is loaded is never garbage
     gc.set_threshold(10_000, 10, 100)  # of what tests make, little is in cycles
 
