@@ -42,16 +42,13 @@ def prepare_model(
     To be called on the thread that will generate. Raises ModelUnavailable, DiskFull, and InvalidSetting for a LoRA or a
     GGUF file that cannot be used and for more workers than cards.
     """
+    _set_before_torch()
     if settings.lora is not None:
         from pipeline.model.hub_file import find_file
 
         find_file("LORA", settings.lora, ".safetensors")  # what cannot be found is told before a model is fetched
     files: Files = follow(obtain_files(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
-    # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
-    # a video of the sample model took up to ten times as long beside other work. OpenMP reads this when torch comes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # that of nvidia-smi, by which the cards were judged
     # Imported here, on the thread that works: seconds that the page must not wait for.
     with importing():
         from pipeline.model.compiling import compile_blocks
@@ -76,6 +73,14 @@ def prepare_model(
         raise ModelUnavailable(f"{str(error).rstrip('.')}; {_remedy(entry, files.folder)}.") from error
     report(ModelState("ready", entry.name, message=placement.describe()))
     return model
+
+
+def _set_before_torch() -> None:
+    """Set what torch's libraries read when they are imported."""
+    # Threads that wait for each other by spinning take the cores from the rest of a busy machine, and from themselves:
+    # a video of the sample model took up to ten times as long beside other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # that of nvidia-smi, by which the cards were judged
 
 
 def _loading(entry: ModelEntry, report: Report) -> "Callable[[Reading], None]":

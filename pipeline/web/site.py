@@ -32,7 +32,7 @@ ADDRESS_SENT = (
     "An address is no file here: send the file itself (with gradio_client, handle_file(PATH); through MCP, a data: "
     "address)."
 )
-SIGN_IN = "Talking video: name and password stand in the log of the program, for whoever runs it."
+SIGN_IN = "Talking video. Whoever runs the program knows name and password; its log tells one that was made up."
 WORDED_CALLS = "/gradio_api/call/v2/"
 CLOSE_SECONDS = 2  # that connections are waited for at the end
 STOP_SECONDS = 5  # that the worker is waited for at the end; its job goes on at the next start all the same
@@ -94,12 +94,15 @@ async def refuse_address(url: str, cache_dir: str) -> str:
 
 async def explain_wrong_call(request: Request, error: Exception) -> JSONResponse:
     """What is wrong with a call by names, for which Gradio raises the sentence; nothing of other errors is told."""
-    if not request.url.path.startswith(WORDED_CALLS):
+    start, found, name = request.url.path.partition(WORDED_CALLS)
+    if start or not found:
         raise error
-    logging.getLogger(__name__).warning("%s: %r", request.url.path, error)
-    if isinstance(error, KeyError):
+    if isinstance(error, TypeError):
+        logging.getLogger(__name__).warning("A wrong call of %r", name, exc_info=error)
+        return JSONResponse({"detail": str(error)}, 422)
+    if error.args == (f"/{name}",):
         return JSONResponse({"detail": "There is no such endpoint; /gradio_api/info lists them."}, 404)
-    return JSONResponse({"detail": str(error)}, 422)
+    raise error
 
 
 class SiteServer(uvicorn.Server):
