@@ -43,10 +43,11 @@ def prepare_model(
     GGUF file that cannot be used and for more workers than cards.
     """
     _set_before_torch()
+    lora_file = None
     if settings.lora is not None:
         from pipeline.model.hub_file import find_file
 
-        find_file("LORA", settings.lora, ".safetensors")  # what cannot be found is told before a model is fetched
+        lora_file = find_file("LORA", settings.lora, ".safetensors")  # one that is not there is told before a download
     files: Files = follow(obtain_files(entry, settings, ask_first=ask_first), report)
     report(ModelState("loading", entry.name, message="Starting PyTorch"))
     # Imported here, on the thread that works: seconds that the page must not wait for.
@@ -62,7 +63,7 @@ def prepare_model(
     placement = choose_placement(settings.memory, device, dtype, worker, workers, packed=files.gguf is not None)
     try:
         changes = Changes(
-            lora=None if settings.lora is None else Lora(settings.lora, settings.lora_strength),
+            lora=None if lora_file is None else Lora(str(lora_file), settings.lora_strength),
             gguf=files.gguf,
         )
         parts = load_components(files.folder, placement, _loading(entry, report), changes)

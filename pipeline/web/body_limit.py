@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_BYTES = 1_000_000  # prompts and settings, many times over; files go another way
-TOO_LARGE = "This request is too large: files are sent to /gradio_api/upload, all else has at most 1 MB."
+TOO_LARGE = "This request is too large: it may have {} MB; files can be sent to /gradio_api/upload."
 
 
 class LimitedBodies:
@@ -24,7 +24,7 @@ class LimitedBodies:
         is_large = announced.isdecimal() and int(announced) > self.limit
         body = None if is_large else await _whole_body(receive, self.limit)
         if body is None:
-            return await PlainTextResponse(TOO_LARGE, 413)(scope, receive, send)
+            return await PlainTextResponse(TOO_LARGE.format(self.limit // 1_000_000), 413)(scope, receive, send)
         messages = iter(body)
 
         async def receive_again() -> Message:
